@@ -1,0 +1,3 @@
+#include <cstdio>
+#include "alnair/core/hash.h"
+int main() { std::puts(alnair::content_hash({}).hex().c_str()); }

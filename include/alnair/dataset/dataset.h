@@ -1,0 +1,101 @@
+// A dataset of raw objects, read through the cache. This is what Python's AlnairJobDataset and C++ programs use.
+//
+//   auto dataset = alnair::Dataset::open({.source = "s3://fashion", .keys = {"train"}});
+//   alnair::View sample = dataset->read(0);
+//
+// Thread safety: all methods may be called from any thread at once. A Dataset survives fork(): the child's first
+// call opens its own connections, locks and threads.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "alnair/cache/tier.h"
+#include "alnair/core/bytes.h"
+#include "alnair/dataset/manifest.h"
+#include "alnair/source/object_source.h"
+#include "alnair/source/s3_source.h"
+
+namespace alnair {
+
+enum class EvictionPolicy { kNone, kLru, kS3Fifo };
+
+// Where chunks are kept on this node. Sizes are bytes. 0 in a limit: the default, from what is free (docs/configuration.md).
+// The first process on a node records the limits of a memory directory; later ones adopt them.
+struct CacheOptions {
+  std::string cache_dir;   // catalog, manifests, directory tier; empty: $XDG_CACHE_HOME/alnair, else ~/.cache/alnair
+  std::string memory_dir;  // node memory; empty: ALNAIR_MEMORY_DIR, else /dev/shm/alnair-<uid>
+  std::uint64_t memory_limit = 0;
+  std::uint64_t disk_limit = 0;
+  std::uint64_t chunk_size = (4u << 20) - (4u << 10);
+  EvictionPolicy eviction = EvictionPolicy::kNone;
+  bool use_cache = true;  // false: keep only the bounded transit area of node memory
+};
+
+struct DatasetOptions {
+  std::string source;             // "s3://bucket", "s3://bucket/path", "file:///directory"
+  std::vector<std::string> keys;  // entries that narrow it; empty: everything in the source
+  S3Options s3;
+  CacheOptions cache;
+  std::string version;      // open exactly this manifest; empty: list the source, and compare
+  bool refresh = true;      // false: the newest known manifest, without listing
+  std::shared_ptr<ObjectSource> object_source;  // instead of what `source` names (tests, other stores)
+};
+
+// Progress of listing, about ten times a second: objects and bytes so far.
+using ListProgress = std::function<void(std::uint64_t objects, std::uint64_t bytes)>;
+
+// The outcome of one read of a batch.
+struct Sample {
+  View bytes;
+  std::exception_ptr error;  // null on success
+};
+
+class Dataset {
+ public:
+  static constexpr std::uint64_t kToEnd = std::numeric_limits<std::uint64_t>::max();
+
+  // Lists the source and registers the manifest (or opens a known one). Blocks.
+  // Throws ConfigError, AccessError, NotFoundError (no such bucket; nothing matched: names near ones), SourceError,
+  // TimeoutError, CacheError.
+  static std::shared_ptr<Dataset> open(const DatasetOptions& options, const ListProgress& progress = {},
+                                       const Interrupt& interrupt = {});
+  virtual ~Dataset() = default;
+
+  virtual const Manifest& manifest() const = 0;
+  virtual const std::string& version() const = 0;            // the manifest's hash
+  virtual const std::vector<std::string>& warnings() const = 0;  // of open(): an entry taken as a raw prefix...
+
+  // The bytes [offset, offset + length) of object `index` of the manifest, clamped to its size. Fetches only the chunks
+  // that it needs. Blocks. Throws std::out_of_range, ChangedError, NotFoundError, AccessError, SourceError, TimeoutError.
+  virtual View read(std::uint64_t index, std::uint64_t offset = 0, std::uint64_t length = kToEnd,
+                    const Interrupt& interrupt = {}) = 0;
+
+  // Whole objects, in parallel. One outcome for each index, in their order. Throws only what `interrupt` throws.
+  virtual std::vector<Sample> read_batch(std::span<const std::uint64_t> indices, const Interrupt& interrupt = {}) = 0;
+
+  // Brings objects into node memory ahead of the reads, in this order, on background threads; returns at once.
+  // Replaces what an earlier call has left undone. At most `budget_bytes` (0: the default, which fits the
+  // transit area) are ahead of what was reported by prefetch_advance(), which counts indices of this order that the
+  // loop has consumed.
+  virtual void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes = 0) = 0;
+  virtual void prefetch_extend(std::span<const std::uint64_t> more) = 0;  // appends to the order
+  virtual void prefetch_advance(std::uint64_t consumed) = 0;
+  virtual void prefetch_cancel() = 0;
+
+  // Writes out what is still queued for the directory tier and the catalog.
+  virtual void flush() = 0;
+
+  virtual TierUsage memory_usage() const = 0;
+  virtual TierUsage disk_usage() const = 0;
+};
+
+}  // namespace alnair

@@ -1,0 +1,43 @@
+#include "alnair/core/hash.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace alnair {
+namespace {
+
+std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+
+TEST(ContentHash, IsBlake3) {  // vectors from the BLAKE3 specification's repository
+  EXPECT_EQ(content_hash({}).hex(), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+  std::string input(1024, '\0');
+  for (std::size_t i = 0; i < input.size(); ++i) input[i] = static_cast<char>(i % 251);
+  EXPECT_EQ(content_hash(bytes_of(input)).hex(), "42214739f095a406f3fc83deb889744ac00df831c10daa55189b5d121c855af7");
+}
+
+TEST(ContentHash, HexRoundTrips) {
+  const ContentHash hash = content_hash(bytes_of("abc"));
+  EXPECT_EQ(ContentHash::from_hex(hash.hex()), hash);
+  EXPECT_EQ(ContentHash::from_hex("abc"), std::nullopt);
+  EXPECT_EQ(ContentHash::from_hex(std::string(64, 'g')), std::nullopt);
+}
+
+TEST(Hasher, PiecesEqualTheWhole) {
+  Hasher hasher;
+  hasher.update(bytes_of("hello "));
+  hasher.update(bytes_of("world"));
+  EXPECT_EQ(hasher.finish(), content_hash(bytes_of("hello world")));
+}
+
+TEST(Hasher, FieldBoundariesCount) {
+  Hasher first, second;
+  first.update_field("ab");
+  first.update_field("c");
+  second.update_field("a");
+  second.update_field("bc");
+  EXPECT_NE(first.finish(), second.finish());
+}
+
+}  // namespace
+}  // namespace alnair
