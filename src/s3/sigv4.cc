@@ -1,0 +1,286 @@
+#include "s3/sigv4.h"
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <new>
+
+#include "alnair/core/error.h"
+
+namespace alnair {
+namespace {
+
+constexpr std::string_view kAlgorithm = "AWS4-HMAC-SHA256";
+constexpr std::chrono::seconds kMaxExpires{7 * 24 * 3600};
+
+// Proxies and clients change these, so they must not be part of a signature. Sorted.
+constexpr std::string_view kUnsignedHeaders[] = {"accept-encoding",
+                                                 "authorization",
+                                                 "baggage",
+                                                 "connection",
+                                                 "expect",
+                                                 "keep-alive",
+                                                 "proxy-authenticate",
+                                                 "proxy-authorization",
+                                                 "te",
+                                                 "traceparent",
+                                                 "tracestate",
+                                                 "trailer",
+                                                 "transfer-encoding",
+                                                 "upgrade",
+                                                 "user-agent",
+                                                 "x-amzn-trace-id"};
+
+constexpr char kUpperHex[] = "0123456789ABCDEF";
+constexpr char kLowerHex[] = "0123456789abcdef";
+
+constexpr auto kUnreserved = [] {
+  std::array<bool, 256> table{};
+  for (const char c : std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"))
+    table[static_cast<unsigned char>(c)] = true;
+  return table;
+}();
+
+bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  for (char& c : result)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return result;
+}
+
+// Trimmed, with runs of spaces made one.
+void append_header_value(std::string& out, std::string_view value) {
+  bool pending = false, any = false;
+  for (const char c : value) {
+    if (is_space(c)) {
+      pending = any;
+      continue;
+    }
+    if (pending) out.push_back(' ');
+    pending = false;
+    any = true;
+    out.push_back(c);
+  }
+}
+
+// Looked up once: EVP_sha256() would search OpenSSL's providers, under a lock, at every use. Never freed, so
+// that it outlives all; found without a mutex, so that none can be inherited by a forked child.
+const EVP_MD* sha256_algorithm() {
+  static std::atomic<EVP_MD*> shared{nullptr};
+  EVP_MD* algorithm = shared.load(std::memory_order_acquire);
+  if (algorithm != nullptr) return algorithm;
+  EVP_MD* fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  if (fetched == nullptr) throw Error("OpenSSL offers no SHA-256; requests cannot be signed");
+  if (shared.compare_exchange_strong(algorithm, fetched, std::memory_order_acq_rel)) return fetched;
+  EVP_MD_free(fetched);
+  return algorithm;
+}
+
+struct FreeContext {
+  void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+};
+
+Sha256Digest sha256_of(std::initializer_list<std::string_view> parts) {
+  thread_local const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
+  if (context == nullptr) throw std::bad_alloc();
+  Sha256Digest digest;
+  bool ok = EVP_DigestInit_ex(context.get(), sha256_algorithm(), nullptr) == 1;
+  for (const std::string_view part : parts)
+    ok = ok && EVP_DigestUpdate(context.get(), part.data(), part.size()) == 1;
+  if (!ok || EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) != 1)
+    throw Error("OpenSSL failed to compute a SHA-256; requests cannot be signed");
+  return digest;
+}
+
+std::string_view as_text(const Sha256Digest& digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
+
+}  // namespace
+
+std::string uri_encode(std::string_view bytes, Slashes slashes) {
+  std::string text;
+  text.reserve(bytes.size() + 16);
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (kUnreserved[byte] || (c == '/' && slashes == Slashes::kKeep)) {
+      text.push_back(c);
+    } else {
+      const char escaped[] = {'%', kUpperHex[byte >> 4], kUpperHex[byte & 15]};
+      text.append(escaped, sizeof escaped);
+    }
+  }
+  return text;
+}
+
+std::string canonical_query(std::span<const QueryParameter> parameters) {
+  std::vector<std::pair<std::string, std::string>> encoded;
+  encoded.reserve(parameters.size());
+  for (const auto& [name, value] : parameters) encoded.emplace_back(uri_encode(name), uri_encode(value));
+  std::sort(encoded.begin(), encoded.end());  // by name, then value, after encoding
+  std::string query;
+  for (const auto& [name, value] : encoded) {
+    if (!query.empty()) query.push_back('&');
+    query.append(name).append("=").append(value);
+  }
+  return query;
+}
+
+CanonicalRequest canonical_request(const SigningRequest& request) {
+  std::vector<std::pair<std::string, std::string_view>> headers;
+  headers.reserve(request.headers.size());
+  for (const Header& header : request.headers) {
+    std::string name = lower(header.name);
+    if (!std::binary_search(std::begin(kUnsignedHeaders), std::end(kUnsignedHeaders), std::string_view(name)))
+      headers.emplace_back(std::move(name), header.value);
+  }
+  std::stable_sort(headers.begin(), headers.end(),
+                   [](const auto& left, const auto& right) { return left.first < right.first; });
+
+  CanonicalRequest result;
+  std::string& text = result.text;
+  text.reserve(512 + request.encoded_path.size() + request.query.size());
+  text.append(request.method).append("\n").append(request.encoded_path).append("\n").append(request.query);
+  for (std::size_t i = 0; i < headers.size(); ++i) {
+    const auto& [name, value] = headers[i];
+    if (i > 0 && headers[i - 1].first == name) {
+      text.push_back(',');  // a repeated header: one line with all its values
+    } else {
+      text.append("\n").append(name).append(":");
+      if (!result.signed_headers.empty()) result.signed_headers.push_back(';');
+      result.signed_headers.append(name);
+    }
+    append_header_value(text, value);
+  }
+  text.append("\n\n").append(result.signed_headers).append("\n").append(request.payload_hash);
+  return result;
+}
+
+std::string amz_date(SigningTime time) {
+  const auto day = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss clock(std::chrono::floor<std::chrono::seconds>(time - day));
+  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}Z", static_cast<int>(date.year()),
+                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                     clock.hours().count(), clock.minutes().count(), clock.seconds().count());
+}
+
+std::string credential_scope(SigningTime time, std::string_view region, std::string_view service) {
+  return fmt::format("{}/{}/{}/aws4_request", amz_date(time).substr(0, 8), region, service);
+}
+
+std::string string_to_sign(SigningTime time, std::string_view scope,
+                           std::string_view canonical_request_text) {
+  return fmt::format("{}\n{}\n{}\n{}", kAlgorithm, amz_date(time), scope,
+                     hex(sha256(canonical_request_text)));
+}
+
+Sha256Digest sha256(std::string_view bytes) { return sha256_of({bytes}); }
+
+Sha256Digest hmac_sha256(std::string_view key, std::string_view message) {
+  // RFC 2104, by hand: OpenSSL 3's own HMAC allocates and looks up its digest by name at every use.
+  constexpr std::size_t kBlock = 64;
+  Sha256Digest hashed;
+  if (key.size() > kBlock) {
+    hashed = sha256(key);
+    key = as_text(hashed);
+  }
+  std::array<char, kBlock> inner, outer;
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    const char byte = i < key.size() ? key[i] : '\0';
+    inner[i] = static_cast<char>(byte ^ 0x36);
+    outer[i] = static_cast<char>(byte ^ 0x5c);
+  }
+  const Sha256Digest digest = sha256_of({{inner.data(), kBlock}, message});
+  return sha256_of({{outer.data(), kBlock}, as_text(digest)});
+}
+
+std::string hex(const Sha256Digest& digest) {
+  std::string text;
+  text.reserve(2 * digest.size());
+  for (const std::uint8_t byte : digest) {
+    text.push_back(kLowerHex[byte >> 4]);
+    text.push_back(kLowerHex[byte & 15]);
+  }
+  return text;
+}
+
+Sha256Digest signing_key(std::string_view secret, SigningTime time, std::string_view region,
+                         std::string_view service) {
+  const Sha256Digest day = hmac_sha256(std::string("AWS4").append(secret), amz_date(time).substr(0, 8));
+  const Sha256Digest regional = hmac_sha256(as_text(day), region);
+  return hmac_sha256(as_text(hmac_sha256(as_text(regional), service)), "aws4_request");
+}
+
+std::string signature(const Sha256Digest& key, std::string_view text) {
+  return hex(hmac_sha256(as_text(key), text));
+}
+
+Sha256Digest SigningKeyCache::get(std::string_view secret, SigningTime time, std::string_view region,
+                                  std::string_view service) {
+  std::string scope = credential_scope(time, region, service);
+  const std::lock_guard lock(mutex_);
+  for (const Entry& entry : entries_)
+    if (entry.scope == scope && entry.secret == secret) return entry.key;
+  Entry& entry = entries_[next_++ % entries_.size()];
+  entry = {std::string(secret), std::move(scope), signing_key(secret, time, region, service)};
+  return entry.key;
+}
+
+std::vector<Header> sign_headers(const SigningRequest& request, const S3Credentials& credentials,
+                                 std::string_view region, SigningTime time, SigningKeyCache& keys,
+                                 std::string_view service) {
+  std::vector<Header> added;
+  added.reserve(4);
+  added.push_back({"X-Amz-Date", amz_date(time)});
+  if (service == "s3") added.push_back({"X-Amz-Content-SHA256", std::string(request.payload_hash)});
+  if (!credentials.session_token.empty())
+    added.push_back({"X-Amz-Security-Token", credentials.session_token});
+
+  std::vector<Header> all(request.headers.begin(), request.headers.end());
+  all.insert(all.end(), added.begin(), added.end());
+  SigningRequest complete = request;
+  complete.headers = all;
+  const CanonicalRequest canonical = canonical_request(complete);
+  const std::string scope = credential_scope(time, region, service);
+  const std::string signed_text = string_to_sign(time, scope, canonical.text);
+  added.push_back(
+      {"Authorization",
+       fmt::format("{} Credential={}/{}, SignedHeaders={}, Signature={}", kAlgorithm,
+                   credentials.access_key_id, scope, canonical.signed_headers,
+                   signature(keys.get(credentials.secret_access_key, time, region, service), signed_text))});
+  return added;
+}
+
+std::string presign_query(std::string_view method, std::string_view host, std::string_view encoded_path,
+                          std::span<const QueryParameter> parameters, const S3Credentials& credentials,
+                          std::string_view region, SigningTime time, std::chrono::seconds expires,
+                          SigningKeyCache& keys) {
+  if (expires < std::chrono::seconds(1) || expires > kMaxExpires)
+    throw ConfigError(fmt::format("A presigned URL can last from 1 second to 7 days (604800 s), not {} s.",
+                                  expires.count()));
+  const std::string scope = credential_scope(time, region);
+  std::vector<QueryParameter> all(parameters.begin(), parameters.end());
+  all.push_back({"X-Amz-Algorithm", std::string(kAlgorithm)});
+  all.push_back({"X-Amz-Credential", fmt::format("{}/{}", credentials.access_key_id, scope)});
+  all.push_back({"X-Amz-Date", amz_date(time)});
+  all.push_back({"X-Amz-Expires", std::to_string(expires.count())});
+  all.push_back({"X-Amz-SignedHeaders", "host"});
+  if (!credentials.session_token.empty()) all.push_back({"X-Amz-Security-Token", credentials.session_token});
+  std::string query = canonical_query(all);
+
+  const Header host_header{"host", std::string(host)};
+  const CanonicalRequest canonical =
+      canonical_request({method, encoded_path, query, {&host_header, 1}, kUnsignedPayload});
+  const std::string text = string_to_sign(time, scope, canonical.text);
+  query.append("&X-Amz-Signature=")
+      .append(signature(keys.get(credentials.secret_access_key, time, region), text));
+  return query;
+}
+
+}  // namespace alnair
