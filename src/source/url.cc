@@ -88,10 +88,7 @@ SourceUrl parse_s3(std::string_view rest, std::string_view url, std::string_view
     fail(option, url, "contains an '@'; credentials do not belong in a URL (see AWS_ACCESS_KEY_ID)");
   for (const char c : result.bucket)
     if (!is_alpha(c) && !is_digit(c) && c != '.' && c != '-' && c != '_')
-      fail(
-          option, url,
-          fmt::format("names the bucket '{}', but a bucket's name has only letters, digits, '.', '-' and '_'",
-                      shown(result.bucket)));
+      fail(option, url, "names no bucket: a bucket's name has only letters, digits, '.', '-' and '_'");
   if (result.bucket.size() > 255) fail(option, url, "names a bucket of more than 255 characters");
   if (result.path.size() > 1024)
     fail(option, url, "has a path of more than 1,024 bytes, the most that S3 allows");
