@@ -30,7 +30,10 @@ class Manifest {
   virtual std::uint64_t object_size(std::uint64_t index) const = 0;
   virtual std::optional<std::uint64_t> find(std::string_view key) const = 0;  // O(log n)
 
-  // Encodes objects (in any order; must have distinct keys) as a compressed blob for a catalog.
+  // The objects [first, first + count): much cheaper than one by one. Throws std::out_of_range.
+  virtual std::vector<ObjectInfo> objects(std::uint64_t first, std::uint64_t count) const = 0;
+
+  // Encodes objects (in any order; of equal keys the most recently modified stays) as a compressed blob for a catalog.
   static std::vector<std::byte> encode(std::vector<ObjectInfo> objects);
 
   // Opens a blob. If `share_directory` is not empty, the expanded form is kept there in a file named by the version, which
