@@ -4,6 +4,9 @@
 // block, a mapped segment). Copying a View copies no bytes. The bytes stay valid and unchanged as long as any
 // View over them lives, even after the cache has evicted the chunk.
 //
+// A view is private when its bytes are this process's own copy-on-write mapping, writable: a stray write there changes
+// nothing that the cache or another process reads. Python lends such bytes to PyTorch as they are, others as a copy.
+//
 // Thread safety: as a std::shared_ptr: distinct View objects may be used from distinct threads.
 #pragma once
 
@@ -18,25 +21,27 @@ namespace alnair {
 class View {
  public:
   View() = default;
-  View(std::shared_ptr<const void> owner, std::span<const std::byte> bytes)
-      : owner_(std::move(owner)), bytes_(bytes) {}
+  View(std::shared_ptr<const void> owner, std::span<const std::byte> bytes, bool is_private = false)
+      : owner_(std::move(owner)), bytes_(bytes), is_private_(is_private) {}
 
   const std::byte* data() const { return bytes_.data(); }
   std::uint64_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
   std::span<const std::byte> bytes() const { return bytes_; }
+  bool is_private() const { return is_private_; }
   std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }
 
   // The part [offset, offset + length), sharing ownership. The range is clamped to the view.
   View part(std::uint64_t offset, std::uint64_t length) const {
     offset = offset < size() ? offset : size();
     length = length < size() - offset ? length : size() - offset;
-    return {owner_, bytes_.subspan(offset, length)};
+    return {owner_, bytes_.subspan(offset, length), is_private_};
   }
 
  private:
   std::shared_ptr<const void> owner_;
   std::span<const std::byte> bytes_;
+  bool is_private_ = false;
 };
 
 // A heap block of `size` uninitialised bytes, written by one owner and then frozen into a View.
