@@ -18,7 +18,8 @@ HttpResponse HttpClient::call(HttpRequest request, const std::function<void()>& 
     waiter->ready.notify_one();
   });
   std::unique_lock lock(waiter->mutex);
-  while (!waiter->ready.wait_for(lock, std::chrono::milliseconds(100), [&] { return waiter->response.has_value(); })) {
+  while (!waiter->ready.wait_for(lock, std::chrono::milliseconds(100),
+                                 [&] { return waiter->response.has_value(); })) {
     if (!interrupt) continue;
     lock.unlock();
     try {

@@ -1,7 +1,8 @@
-// HTTP requests on event-loop threads. The one seam over libcurl: tests implement HttpClient to fake a network.
+// HTTP requests on event-loop threads. The one seam over libcurl: tests implement HttpClient to fake a
+// network.
 //
-// Any status is an outcome; so is a failed transfer (HttpResponse::failure). Redirects are not followed, nothing is
-// retried, and the path of a URL is sent as it stands ("//" and ".." included).
+// Any status is an outcome; so is a failed transfer (HttpResponse::failure). Redirects are not followed,
+// nothing is retried, and the path of a URL is sent as it stands ("//" and ".." included).
 #pragma once
 
 #include <chrono>
@@ -25,21 +26,22 @@ struct HttpRequest {
   HttpHeaders headers;  // Host, Content-Length and the like are added
   std::string body;     // of POST and PUT
 
-  std::uint64_t expected_bytes = 0;             // of the answer; counts against HttpClientOptions::max_bytes_in_flight
-  std::uint64_t max_body_bytes = 16ull << 20;   // a longer answer fails with kTooLarge
+  std::uint64_t expected_bytes = 0;  // of the answer; counts against HttpClientOptions::max_bytes_in_flight
+  std::uint64_t max_body_bytes = 16ull << 20;  // a longer answer fails with kTooLarge
   std::chrono::milliseconds connect_timeout{5'000};
   std::chrono::milliseconds stall_timeout{10'000};  // once sent: no byte for so long
-  std::chrono::milliseconds timeout{60'000};        // all in all, waiting in the queue included
-  bool use_proxy = true;                            // false: ignore the environment's (link-local services)
+  std::chrono::milliseconds timeout{
+      60'000};            // from sending to the last byte; waiting in the queue does not count
+  bool use_proxy = true;  // false: ignore the environment's (link-local services)
 };
 
 enum class HttpFailure {
   kNone,
   kCancelled,
-  kTimeout,         // HttpRequest::timeout
-  kStalled,         // HttpRequest::stall_timeout
-  kResolve,         // the host's name, or the proxy's, is unknown
-  kConnect,         // refused or unreachable
+  kTimeout,  // HttpRequest::timeout
+  kStalled,  // HttpRequest::stall_timeout
+  kResolve,  // the host's name, or the proxy's, is unknown
+  kConnect,  // refused or unreachable
   kConnectTimeout,
   kTls,             // the handshake failed
   kTlsCertificate,  // the server's certificate is not trusted, or the CA bundle is unusable
@@ -50,11 +52,12 @@ enum class HttpFailure {
 
 struct HttpResponse {
   HttpFailure failure = HttpFailure::kNone;
-  std::string failure_text;  // for people: what libcurl says; empty on success
-  int status = 0;            // 0: no answer came
-  HttpHeaders headers;       // the status line is not among them
-  View body;                 // what has arrived, on failures too
+  std::string failure_text;                      // for people: what libcurl says; empty on success
+  int status = 0;                                // 0: no answer came
+  HttpHeaders headers;                           // the status line is not among them
+  View body;                                     // what has arrived, on failures too
   std::chrono::nanoseconds first_byte_after{0};  // from sending (not from queueing); 0: none came
+  std::chrono::nanoseconds elapsed{0};           // from sending to the end
 
   bool ok() const { return failure == HttpFailure::kNone && status >= 200 && status < 300; }
 };
@@ -68,18 +71,19 @@ class HttpTransfer {
   // Makes `done` run soon with kCancelled, unless it has run or is running. Idempotent, thread-safe.
   virtual void cancel() = 0;
 
-  // When the last byte came, or else when the request was sent; nullopt while it waits in the queue. Thread-safe.
+  // When the last byte came, or else when the request was sent; nullopt while it waits in the queue.
+  // Thread-safe.
   virtual std::optional<std::chrono::steady_clock::time_point> last_progress() const = 0;
 };
 
-// Thread safety: all methods may be called from any thread at once, from `done` too. Not to be used in a forked child:
-// keep clients in a ForkLocal.
+// Thread safety: all methods may be called from any thread at once, from `done` too. Not to be used in a
+// forked child: keep clients in a ForkLocal.
 class HttpClient {
  public:
   virtual ~HttpClient() = default;
 
-  // Queues the request, in order of submission, and returns at once. `done` runs exactly once, on an event-loop
-  // thread; it must be quick and must not block or throw.
+  // Queues the request, in order of submission, and returns at once. `done` runs exactly once, on an
+  // event-loop thread; it must be quick and must not block or throw.
   virtual std::shared_ptr<HttpTransfer> start(HttpRequest request, HttpDone done) = 0;
 
   // Runs `task` on an event-loop thread after `delay`; drops it if the client is destroyed first.
@@ -88,25 +92,26 @@ class HttpClient {
   // Changes HttpClientOptions::max_requests; what is already in flight stays.
   virtual void set_max_requests(int limit) = 0;
 
-  // start(), then waits. `interrupt` (may be empty) is called every 100 ms; if it throws, the request is cancelled.
-  // Not to be called on an event-loop thread.
+  // start(), then waits. `interrupt` (may be empty) is called every 100 ms; if it throws, the request is
+  // cancelled. Not to be called on an event-loop thread.
   HttpResponse call(HttpRequest request, const std::function<void()>& interrupt = {});
 };
 
 struct HttpClientOptions {
   int threads = 1;
-  int max_connections = 32;                           // open, idle ones included
-  int max_requests = 32;                              // in flight; the rest waits
-  std::uint64_t max_bytes_in_flight = 256ull << 20;   // sum of expected_bytes; one request is always let through
-  std::string ca_bundle;                              // file; empty: find_ca_bundle()
+  int max_connections = 32;  // open, idle ones included
+  int max_requests = 32;     // in flight; the rest waits
+  std::uint64_t max_bytes_in_flight = 256ull
+                                      << 20;  // sum of expected_bytes; one request is always let through
+  std::string ca_bundle;                      // file; empty: find_ca_bundle()
 };
 
-// libcurl's multi interface. Threads and sockets are made by the first request.
+// libcurl's multi interface. Threads and sockets are made by the first request. Destroying the client, or the
+// end of the process, ends what is in flight with kCancelled.
 std::shared_ptr<HttpClient> make_http_client(const HttpClientOptions& options);
 
-// The certificates to trust: AWS_CA_BUNDLE, SSL_CERT_FILE, CURL_CA_BUNDLE, else the first of the usual places of Linux
-// distributions that exists. Empty: none found, libcurl's own default counts.
+// The certificates to trust: AWS_CA_BUNDLE, SSL_CERT_FILE, CURL_CA_BUNDLE, else the first of the usual places
+// of Linux distributions that exists. Empty: none found, libcurl's own default counts.
 std::string find_ca_bundle();
-
 
 }  // namespace alnair

@@ -1,4 +1,5 @@
-// The header lines of a request or response, kept in one block of text: requests are made thousands of times a second.
+// The header lines of a request or response, kept in one block of text: requests are made thousands of times
+// a second.
 //
 // Thread safety: as a std::string.
 #pragma once
@@ -18,7 +19,8 @@ class HttpHeaders {
   void add_line(std::string_view line) { text_.append(line).push_back('\0'); }
   void clear() { text_.clear(); }
 
-  // The first header of that name (in any case), without surrounding spaces. The view lives until the next change.
+  // The first header of that name (in any case), without surrounding spaces. The view lives until the next
+  // change.
   std::optional<std::string_view> find(std::string_view name) const;
 
   // `visit(line)` for each line in order; `line.data()` ends with a NUL.
