@@ -1,0 +1,91 @@
+// The tiers in order, with single-flight, promotion and fall-through to the object source.
+//
+// How a chunk that is not in node memory travels:
+//   1. In this process one flight a chunk: whoever asks for it meanwhile joins.
+//   2. If its content hash is known, the lower tiers are asked in order; a hit is promoted to node memory.
+//   3. Else, or on a miss, one process of the node fetches it: the holder of the chunk's lock in the LockFile. The
+//      kernel releases the lock when its holder dies. The others look again every few milliseconds: either the chunk
+//      has appeared in node memory, or the lock is free and it is their turn.
+//   4. The holder fetches, hashes, fills node memory, tells the hash, releases the lock (in this order: who gets the lock next
+//      finds the chunk), hands the bytes to the readers, and leaves the lower tiers to the filler.
+//
+// Thread safety: all methods may be called from any thread. One object per process: a forked child makes its own.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "alnair/cache/tier.h"
+#include "alnair/core/bytes.h"
+#include "alnair/core/hash.h"
+#include "alnair/source/object_source.h"
+
+namespace alnair {
+
+class LockFile;
+
+// A chunk of a dataset, by its place.
+struct ChunkRead {
+  ChunkId id;
+  std::uint64_t object_index = 0;  // in the manifest
+  std::uint64_t ordinal = 0;       // in the dataset's table of content hashes
+  std::uint64_t offset = 0;        // in the object, bytes
+  std::uint64_t length = 0;        // bytes
+};
+
+// A dataset's side: where its chunks come from, and what is known of their hashes. Thread-safe.
+class ChunkOrigin {
+ public:
+  virtual ~ChunkOrigin() = default;
+  virtual DatasetTag tag() const = 0;
+  virtual ObjectSource& source() = 0;
+  virtual ObjectInfo object(std::uint64_t object_index) const = 0;
+  // Cheap: what the processes of this node know, not what a catalog would have to be asked for.
+  virtual std::optional<ContentHash> known_hash(const ChunkRead& chunk) const = 0;
+  virtual void learned_hash(const ChunkRead& chunk, const ContentHash& hash) = 0;
+};
+
+class TieredCache {
+ public:
+  struct Options {
+    std::shared_ptr<Tier> memory;                // null: no node memory could be had
+    std::vector<std::shared_ptr<Tier>> lower;    // in the order in which they are asked
+    LockFile* locks = nullptr;                   // null: single-flight in this process only
+    bool keep = true;                            // false: node memory's transit area only (usecache=False)
+    std::uint64_t fill_queue_bytes = 256ull << 20;
+    std::uint64_t max_read_bytes = 16ull << 20;  // neighbouring chunks of an object are fetched by one request
+  };
+
+  // Runs exactly once for each chunk, on any thread; must be quick and must not throw. On success the error is null.
+  using Done = std::function<void(std::size_t index, View bytes, std::exception_ptr error)>;
+
+  explicit TieredCache(Options options);
+  ~TieredCache();
+
+  // Node memory, now or not at all.
+  void find_in_memory(std::span<const ContentHash> hashes, const Tier::Found& found);
+  bool in_memory(const ContentHash& hash);
+
+  // Brings chunks that node memory did not have. Returns at once.
+  void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done);
+
+  // Says that the loop has read these: transit may drop them.
+  void consume(std::span<const ContentHash> hashes);
+
+  bool fill_is_behind() const;  // the lower tiers cannot keep up: fetch no further ahead
+  void flush();
+
+  Tier* memory() const;
+  std::span<const std::shared_ptr<Tier>> lower() const;
+
+ private:
+  class Core;
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace alnair

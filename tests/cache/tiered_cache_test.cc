@@ -1,0 +1,294 @@
+#include "cache/tiered/tiered_cache.h"
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <csignal>
+#include <thread>
+
+#include "alnair/core/error.h"
+#include "cache/lock_file.h"
+#include "support/map_source.h"
+#include "support/map_tier.h"
+#include "support/temporary_directory.h"
+
+namespace alnair {
+namespace {
+
+using testing::MapSource;
+using testing::MapTier;
+
+// A dataset whose object i is "<i>", with a content long enough to tell objects apart.
+class Origin : public ChunkOrigin {
+ public:
+  explicit Origin(std::shared_ptr<MapSource> source) : source_(std::move(source)) {}
+
+  static std::string content(std::uint64_t index) { return "content of " + std::to_string(index); }
+
+  DatasetTag tag() const override { return 1; }
+  ObjectSource& source() override { return *source_; }
+  ObjectInfo object(std::uint64_t index) const override { return *source_->stat(std::to_string(index), {}); }
+  std::optional<ContentHash> known_hash(const ChunkRead& chunk) const override {
+    const std::lock_guard lock(mutex_);
+    const auto it = hashes_.find(chunk.ordinal);
+    return it == hashes_.end() ? std::nullopt : std::optional(it->second);
+  }
+  void learned_hash(const ChunkRead& chunk, const ContentHash& hash) override {
+    const std::lock_guard lock(mutex_);
+    hashes_[chunk.ordinal] = hash;
+  }
+
+ private:
+  const std::shared_ptr<MapSource> source_;
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, ContentHash> hashes_;
+};
+
+ChunkRead chunk(std::uint64_t index, std::uint64_t offset = 0, std::uint64_t length = 0) {
+  Hasher hasher;
+  hasher.update_field(index);
+  hasher.update_field(offset);
+  const ContentHash hash = hasher.finish();
+  ChunkRead read;
+  std::copy_n(hash.bytes.begin(), read.id.bytes.size(), read.id.bytes.begin());
+  read.object_index = index;
+  read.ordinal = index * 1000 + offset;
+  read.offset = offset;
+  read.length = length > 0 ? length : Origin::content(index).size();
+  return read;
+}
+
+// Gathers what fetch() reports.
+class Results {
+ public:
+  explicit Results(std::size_t count) : views_(count), errors_(count), left_(count) {}
+
+  static TieredCache::Done into(const std::shared_ptr<Results>& results) {
+    return [results](std::size_t i, View bytes, std::exception_ptr error) {
+      const std::lock_guard lock(results->mutex_);
+      results->views_[i] = std::move(bytes);
+      results->errors_[i] = std::move(error);
+      if (--results->left_ == 0) results->changed_.notify_all();
+    };
+  }
+  bool wait() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return left_ == 0; });
+  }
+  std::string text(std::size_t i) {
+    if (!wait()) return "timed out";
+    if (errors_[i]) {
+      try {
+        std::rethrow_exception(errors_[i]);
+      } catch (const std::exception& error) {
+        return std::string("error: ") + error.what();
+      }
+    }
+    return std::string(views_[i].text());
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<View> views_;
+  std::vector<std::exception_ptr> errors_;
+  std::size_t left_;
+};
+
+class TieredCacheTest : public ::testing::Test {
+ protected:
+  TieredCacheTest() {
+    for (int i = 0; i < 100; ++i) source_->put(std::to_string(i), Origin::content(i));
+  }
+
+  TieredCache::Options options() {
+    TieredCache::Options result;
+    result.memory = memory_;
+    result.lower = {disk_};
+    return result;
+  }
+
+  static std::shared_ptr<Results> fetch(TieredCache& cache, const std::shared_ptr<ChunkOrigin>& origin,
+                                        const std::vector<ChunkRead>& chunks) {
+    auto results = std::make_shared<Results>(chunks.size());
+    cache.fetch(origin, chunks, Results::into(results));
+    return results;
+  }
+
+  std::shared_ptr<MapSource> source_ = std::make_shared<MapSource>();
+  std::shared_ptr<Origin> origin_ = std::make_shared<Origin>(source_);
+  std::shared_ptr<MapTier> memory_ = std::make_shared<MapTier>("memory");
+  std::shared_ptr<MapTier> disk_ = std::make_shared<MapTier>("disk");
+};
+
+TEST_F(TieredCacheTest, WhatTheSourceGaveIsInEveryTierAfterwards) {
+  TieredCache cache(options());
+  const auto results = fetch(cache, origin_, {chunk(1), chunk(2)});
+  EXPECT_EQ(results->text(0), Origin::content(1));
+  EXPECT_EQ(results->text(1), Origin::content(2));
+  cache.flush();
+  EXPECT_EQ(memory_->usage().chunks, 2U);
+  EXPECT_EQ(disk_->usage().chunks, 2U);
+  EXPECT_TRUE(cache.in_memory(*origin_->known_hash(chunk(1))));
+}
+
+TEST_F(TieredCacheTest, AHitInALowerTierIsPromotedAndCostsNoRead) {
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1)})->wait();
+  cache.flush();
+  memory_->clear();
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 1);
+  EXPECT_EQ(memory_->usage().chunks, 1U);
+}
+
+TEST_F(TieredCacheTest, AnEmptyTierFallsThroughToTheSource) {
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1)})->wait();
+  cache.flush();
+  memory_->clear();
+  disk_->clear();
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 2);
+}
+
+TEST_F(TieredCacheTest, ThreadsThatMissTogetherCauseOneRead) {
+  TieredCache cache(options());
+  source_->hold();
+  std::vector<std::shared_ptr<Results>> all;
+  for (int i = 0; i < 8; ++i) all.push_back(fetch(cache, origin_, {chunk(1), chunk(2)}));
+  source_->release();
+  for (const auto& results : all) {
+    EXPECT_EQ(results->text(0), Origin::content(1));
+    EXPECT_EQ(results->text(1), Origin::content(2));
+  }
+  EXPECT_EQ(source_->reads(), 2);
+}
+
+TEST_F(TieredCacheTest, AnErrorReachesEveryWaiterAndIsForgotten) {
+  TieredCache cache(options());
+  source_->fail_reads(std::make_exception_ptr(SourceError("s3://b/k: no luck")));
+  source_->hold();
+  const auto first = fetch(cache, origin_, {chunk(1)}), second = fetch(cache, origin_, {chunk(1)});
+  source_->release();
+  EXPECT_EQ(first->text(0), "error: s3://b/k: no luck");
+  EXPECT_EQ(second->text(0), "error: s3://b/k: no luck");
+  source_->fail_reads(nullptr);
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+}
+
+TEST_F(TieredCacheTest, NeighbouringChunksTravelInOneRequest) {
+  source_->put("7", std::string(1000, 'a') + std::string(1000, 'b') + std::string(500, 'c'));
+  TieredCache cache(options());
+  const auto results = fetch(cache, origin_, {chunk(7, 0, 1000), chunk(7, 1000, 1000), chunk(7, 2000, 500)});
+  EXPECT_EQ(results->text(0), std::string(1000, 'a'));
+  EXPECT_EQ(results->text(1), std::string(1000, 'b'));
+  EXPECT_EQ(results->text(2), std::string(500, 'c'));
+  EXPECT_EQ(source_->reads(), 1);
+}
+
+TEST_F(TieredCacheTest, RequestsStayBelowTheirLimit) {
+  source_->put("7", std::string(4000, 'a'));
+  auto limited = options();
+  limited.max_read_bytes = 2000;
+  TieredCache cache(limited);
+  fetch(cache, origin_, {chunk(7, 0, 1000), chunk(7, 1000, 1000), chunk(7, 2000, 1000), chunk(7, 3000, 1000)})->wait();
+  EXPECT_EQ(source_->reads(), 2);
+}
+
+TEST_F(TieredCacheTest, WhatThePolicyRefusesGoesThroughTransit) {
+  memory_ = std::make_shared<MapTier>("memory", 30);
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1), chunk(2), chunk(3), chunk(4)})->wait();
+  EXPECT_EQ(memory_->usage().chunks, 4U);
+  cache.consume(std::vector<ContentHash>{*origin_->known_hash(chunk(1)), *origin_->known_hash(chunk(2)),
+                                         *origin_->known_hash(chunk(3)), *origin_->known_hash(chunk(4))});
+  EXPECT_EQ(memory_->usage().chunks, 2U) << "two fit the limit and stay";
+}
+
+TEST_F(TieredCacheTest, WithoutKeepingOnlyTransitIsUsed) {
+  auto transit_only = options();
+  transit_only.keep = false;
+  TieredCache cache(transit_only);
+  fetch(cache, origin_, {chunk(1)})->wait();
+  cache.flush();
+  EXPECT_EQ(disk_->usage().chunks, 0U);
+  EXPECT_EQ(memory_->usage().used_bytes, 0U);
+}
+
+TEST_F(TieredCacheTest, WorksWithoutAnyTier) {
+  TieredCache cache({});
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  cache.flush();
+}
+
+// Two caches with tiers of their own and one lock file play two processes that share node memory.
+TEST_F(TieredCacheTest, WaitsForTheProcessThatHoldsTheLockAndThenFetchesItself) {
+  testing::TemporaryDirectory directory;
+  auto locked = options();
+  locked.locks = &LockFile::open(directory / "locks");
+  TieredCache cache(locked);
+  int to_parent[2];
+  ASSERT_EQ(pipe(to_parent), 0);
+  const pid_t child = fork();
+  if (child == 0) {  // takes the lock, says so, and sleeps until it is killed
+    const bool held = LockFile::open(directory / "locks")
+                          .try_lock_exclusive(lock_offset(LockPurpose::kSingleFlight, first64(chunk(1).id)));
+    if (write(to_parent[1], held ? "y" : "n", 1) != 1) _exit(1);
+    pause();
+    _exit(0);
+  }
+  char held = 0;
+  ASSERT_EQ(read(to_parent[0], &held, 1), 1);
+  ASSERT_EQ(held, 'y');
+
+  const auto results = fetch(cache, origin_, {chunk(1), chunk(2)});
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(source_->reads(), 1) << "only the chunk whose lock was free";
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(results->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 2);
+  close(to_parent[0]);
+  close(to_parent[1]);
+}
+
+TEST_F(TieredCacheTest, ChunksThatAnotherProcessBringsMeanwhileAreNotFetched) {
+  testing::TemporaryDirectory directory;
+  LockFile& locks = LockFile::open(directory / "locks");
+  auto locked = options();
+  locked.locks = &locks;
+  TieredCache cache(locked);
+  const auto offset = lock_offset(LockPurpose::kSingleFlight, first64(chunk(1).id));
+  ASSERT_TRUE(locks.try_lock_exclusive(offset));  // held by "another process" from the cache's point of view
+  const auto results = fetch(cache, origin_, {chunk(1)});
+
+  Buffer buffer(Origin::content(1).size());
+  std::memcpy(buffer.data(), Origin::content(1).data(), buffer.size());
+  const View bytes = std::move(buffer).freeze();
+  const PutRequest put{.hash = content_hash(bytes.bytes()), .bytes = bytes, .dataset = 1};
+  memory_->put({&put, 1}, {});
+  origin_->learned_hash(chunk(1), put.hash);
+  EXPECT_EQ(results->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 0);
+  locks.unlock(offset);
+}
+
+TEST_F(TieredCacheTest, ALockIsFreeAgainAfterEveryOutcome) {
+  testing::TemporaryDirectory directory;
+  LockFile& locks = LockFile::open(directory / "locks");
+  auto locked = options();
+  locked.locks = &locks;
+  TieredCache cache(locked);
+  fetch(cache, origin_, {chunk(1)})->wait();
+  source_->fail_reads(std::make_exception_ptr(SourceError("no")));
+  fetch(cache, origin_, {chunk(2)})->wait();
+  for (int i : {1, 2})
+    EXPECT_FALSE(locks.is_locked(lock_offset(LockPurpose::kSingleFlight, first64(chunk(i).id))));
+}
+
+}  // namespace
+}  // namespace alnair
