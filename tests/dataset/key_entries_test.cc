@@ -1,0 +1,103 @@
+#include "dataset/key_entries.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+
+#include "alnair/core/error.h"
+#include "support/map_source.h"
+
+namespace alnair {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class KeyEntries : public ::testing::Test {
+ protected:
+  KeyEntries() {
+    for (const char* key : {"train", "train/a/1.png", "train/a/2.png", "train/b/1.png", "training/x", "val/1.png",
+                            "val/2.png", "words.txt"})
+      source_.put(key, "x");
+  }
+
+  // What the selection lists, as "key" for an object and "prefix*" for a prefix.
+  std::vector<std::string> resolve(std::vector<std::string> scope, std::vector<std::string> keys) {
+    const KeySelection selection = resolve_key_entries(source_, scope, keys, warnings_, {});
+    std::vector<std::string> result;
+    for (const auto& object : selection.objects) result.push_back(object.key);
+    for (const auto& prefix : selection.prefixes) result.push_back(prefix + "*");
+    std::sort(result.begin(), result.end());
+    return result;
+  }
+
+  std::string failure(std::vector<std::string> scope, std::vector<std::string> keys) {
+    try {
+      resolve(std::move(scope), std::move(keys));
+    } catch (const NotFoundError& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+
+  testing::MapSource source_;
+  std::vector<std::string> warnings_;
+};
+
+TEST_F(KeyEntries, NoEntryIsEverything) { EXPECT_THAT(resolve({}, {}), ElementsAre("*")); }
+
+TEST_F(KeyEntries, AnExactKeyComesBeforeTheFolderOfThatName) {
+  EXPECT_THAT(resolve({}, {"train"}), ElementsAre("train"));
+  source_.remove("train");
+  EXPECT_THAT(resolve({}, {"train"}), ElementsAre("train/*"));
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
+TEST_F(KeyEntries, ATrailingSlashOrStarMakesARawPrefix) {
+  EXPECT_THAT(resolve({}, {"train/"}), ElementsAre("train/*"));
+  EXPECT_THAT(resolve({}, {"train*"}), ElementsAre("train*"));
+  EXPECT_THAT(resolve({}, {"*"}), ElementsAre("*"));
+}
+
+TEST_F(KeyEntries, AnEntryThatMatchesNothingIsTriedAsARawPrefixWithAWarning) {
+  EXPECT_THAT(resolve({}, {"word"}), ElementsAre("word*"));
+  EXPECT_THAT(warnings_,
+              ElementsAre("'word' is neither an object nor a folder in map://test; taken as the raw prefix 'word*'"));
+}
+
+TEST_F(KeyEntries, OverlapsCountOnce) {
+  EXPECT_THAT(resolve({}, {"train/", "train/a/", "train/a/1.png", "train/", "val", "val/1.png"}),
+              ElementsAre("train/*", "val/*"));
+}
+
+TEST_F(KeyEntries, KeysNarrowTheScope) {
+  EXPECT_THAT(resolve({"train/"}, {"train/a"}), ElementsAre("train/a/*"));
+  EXPECT_THAT(resolve({"train/a", "val"}, {"*"}), ElementsAre("train/a/*", "val/*"));
+  EXPECT_THAT(resolve({"val/1.png"}, {"val"}), ElementsAre("val/1.png"));
+}
+
+TEST_F(KeyEntries, AKeyOutsideTheScopeIsAnErrorThatNamesBoth) {
+  EXPECT_EQ(failure({"val"}, {"train/a"}), "'train/a' is outside the datasource, which consists of 'val'");
+}
+
+TEST_F(KeyEntries, APrefixThatMatchesNothingNamesNearOnes) {
+  EXPECT_EQ(failure({}, {"vall"}), "no object in map://test matches 'vall'; near it: 'val/', 'train', 'train/'");
+  EXPECT_EQ(failure({}, {"train/c/"}), "no object in map://test matches 'train/c/'; near it: 'train/a/', 'train/b/'");
+}
+
+TEST_F(KeyEntries, AnEmptySourceSaysSo) {
+  testing::MapSource empty;
+  try {
+    resolve_key_entries(empty, {}, std::vector<std::string>{"a"}, warnings_, {});
+    FAIL() << "no error";
+  } catch (const NotFoundError& error) {
+    EXPECT_STREQ(error.what(), "no object in map://test matches 'a': there are no objects at all");
+  }
+}
+
+TEST(NearestNames, AreOrderedByEditDistance) {
+  EXPECT_THAT(nearest_names("trian", {"val", "train", "trail", "t"}, 2), ElementsAre("train", "trail"));
+}
+
+}  // namespace
+}  // namespace alnair

@@ -1,0 +1,118 @@
+#include "dataset/prefetcher.h"
+
+#include <gmock/gmock.h>
+
+#include <condition_variable>
+#include <numeric>
+
+namespace alnair {
+namespace {
+
+// Plays the tiered cache: notes what is started, lands it when told to.
+class PrefetcherTest : public ::testing::Test {
+ protected:
+  Prefetcher::Target target() {
+    return {.size_of = [](std::uint64_t index) { return index + 1; },
+            .start =
+                [this](std::span<const std::uint64_t> indices, std::function<void()> landed) {
+                  {
+                    const std::lock_guard lock(mutex_);
+                    for (const std::uint64_t index : indices) {
+                      started_.push_back(index);
+                      if (!automatic_) landings_.push_back(landed);
+                    }
+                  }
+                  changed_.notify_all();
+                  if (automatic_)
+                    for (std::size_t i = 0; i < indices.size(); ++i) landed();
+                },
+            .must_wait = [this] { return waiting_.load(); }};
+  }
+
+  std::vector<std::uint64_t> wait_for(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(20), [&] { return started_.size() >= count; });
+    return started_;
+  }
+
+  // What has been started once the prefetcher has had every chance to start more.
+  std::vector<std::uint64_t> settled() {
+    for (int i = 0; i < 20; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const std::lock_guard lock(mutex_);
+    return started_;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::uint64_t> started_;
+  std::vector<std::function<void()>> landings_;
+  bool automatic_ = true;
+  std::atomic<bool> waiting_{false};
+};
+
+using ::testing::ElementsAre;
+
+TEST_F(PrefetcherTest, WalksTheOrderWithinItsBudget) {
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({9, 9, 9, 9, 9}, 20);  // ten bytes each
+  EXPECT_THAT(wait_for(2), ElementsAre(9, 9));
+  EXPECT_EQ(settled().size(), 2U);
+  prefetcher.advance(1);
+  EXPECT_EQ(wait_for(3).size(), 3U);
+  EXPECT_EQ(settled().size(), 3U);
+  prefetcher.advance(5);
+  EXPECT_EQ(settled().size(), 3U) << "what the consumer has passed is not fetched";
+}
+
+TEST_F(PrefetcherTest, AnObjectLargerThanTheBudgetGoesAlone) {
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({99, 99}, 10);
+  EXPECT_EQ(wait_for(1).size(), 1U);
+  EXPECT_EQ(settled().size(), 1U);
+  prefetcher.advance(1);
+  EXPECT_EQ(wait_for(2).size(), 2U);
+}
+
+TEST_F(PrefetcherTest, BoundsWhatIsOnItsWay) {
+  automatic_ = false;
+  Prefetcher prefetcher(target());
+  prefetcher.set_order(std::vector<std::uint64_t>(2000, 0), 1 << 20);
+  wait_for(Prefetcher::kMaxInFlight);
+  EXPECT_EQ(settled().size(), Prefetcher::kMaxInFlight);
+  landings_.front()();
+  EXPECT_EQ(wait_for(Prefetcher::kMaxInFlight + 1).size(), Prefetcher::kMaxInFlight + 1);
+}
+
+TEST_F(PrefetcherTest, ExtendsAndCancels) {
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({1}, 1000);
+  EXPECT_THAT(wait_for(1), ElementsAre(1));
+  const std::vector<std::uint64_t> more = {2, 3};
+  prefetcher.extend(more);
+  EXPECT_THAT(wait_for(3), ElementsAre(1, 2, 3));
+  prefetcher.cancel();
+  prefetcher.set_order({7}, 1000);
+  EXPECT_THAT(wait_for(4), ElementsAre(1, 2, 3, 7));
+}
+
+TEST_F(PrefetcherTest, WaitsForTiersThatAreBehind) {
+  waiting_ = true;
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({1, 2}, 1000);
+  EXPECT_TRUE(settled().empty());
+  waiting_ = false;
+  EXPECT_EQ(wait_for(2).size(), 2U);
+}
+
+TEST_F(PrefetcherTest, LandingsAfterItsEndAreHarmless) {
+  automatic_ = false;
+  {
+    Prefetcher prefetcher(target());
+    prefetcher.set_order({1, 2}, 1000);
+    wait_for(2);
+  }
+  for (const auto& landed : landings_) landed();
+}
+
+}  // namespace
+}  // namespace alnair
