@@ -1,0 +1,32 @@
+// Reading many chunks: in what order, how many at once, and checked.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cache/directory/directory_index.h"
+#include "cache/directory/open_chunks.h"
+
+namespace alnair {
+
+// One chunk to read.
+struct PlacedRead {
+  std::size_t index = 0;  // the caller's
+  ContentHash hash;
+  OpenChunks::Chunk open;     // where it is in a segment of our own; else
+  ChunkPlaces places;         // where it may be
+  std::optional<View> bytes;  // the result
+};
+
+// Puts reads that one thread should make together, in the order of their offsets, next to each other, and
+// returns the groups. Pure.
+std::vector<std::span<PlacedRead>> group_reads(std::span<PlacedRead> reads);
+
+// Reads one group, and checks every chunk against its hash. What cannot be had is left empty; damaged chunks
+// are counted, and forgotten. Blocks.
+void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
+                const OpenChunks& open_chunks);
+
+}  // namespace alnair

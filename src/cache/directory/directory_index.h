@@ -1,0 +1,59 @@
+// Where in a directory's segments each chunk is.
+//
+// A hint, no more: a place that is out of date costs a miss, because bytes are checked against their content
+// hash. Thread-safe; never touches the directory. Changes of what segments there are (add, remove) exclude
+// each other by a lock of the caller's.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+
+#include "cache/directory/segment_table.h"
+
+namespace alnair {
+
+// Where a chunk's bytes may be.
+struct ChunkPlace {
+  std::uint32_t slot = 0;
+  std::uint32_t offset = 0;
+  SegmentNonce segment{};
+};
+
+// The few places that the index names for one chunk; nearly always one.
+struct ChunkPlaces {
+  std::array<ChunkPlace, 4> places;
+  std::size_t count = 0;
+  const ChunkPlace* begin() const { return places.data(); }
+  const ChunkPlace* end() const { return places.data() + count; }
+};
+
+class DirectoryIndex {
+ public:
+  // Private to this process.
+  explicit DirectoryIndex(std::uint32_t slots) : table_(std::make_unique<SegmentTable>(slots)) {}
+
+  SegmentTable& table() const { return *table_; }
+
+  ChunkPlaces find(const ContentHash& hash) const;
+
+  // Enters a segment and all its chunks; false if the table is full. Where a chunk is known already, the new
+  // place counts.
+  bool add(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t last_used_ns);
+  void remove(std::uint32_t slot);
+  // Forgets this place of the chunk.
+  void erase(const ContentHash& hash, const ChunkPlace& place);
+
+ private:
+  struct Location {
+    std::uint32_t slot, offset;
+  };
+  std::unique_ptr<SegmentTable> table_;
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<std::uint64_t, Location> locations_;  // by the hash's first 64 bits: enough for a hint
+};
+
+}  // namespace alnair

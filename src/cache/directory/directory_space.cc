@@ -1,0 +1,79 @@
+#include "cache/directory/directory_space.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <map>
+
+namespace alnair {
+
+std::optional<DirectorySpace::Account> DirectorySpace::account() {
+  std::vector<FileInfo> listing;
+  if (const int error = files_.files()->list(files_.directory(), listing); error < 0) {
+    files_.fault(error, "list", "");
+    return std::nullopt;
+  }
+  Account account;
+  for (const FileInfo& file : listing) account.used_bytes += file.bytes;
+  account.limit_bytes = limit_bytes_;
+  if (limit_bytes_ == 0) {
+    DiskSpace space;
+    if (const int error = files_.files()->space(files_.directory(), space); error < 0) {
+      files_.fault(error, "measure", "");
+      return std::nullopt;
+    }
+    const std::uint64_t reserve = space.total_bytes / 10;
+    const std::uint64_t available = account.used_bytes + space.free_bytes;
+    account.limit_bytes = available > reserve ? available - reserve : 0;
+  }
+  return account;
+}
+
+bool DirectorySpace::make_room(std::uint64_t bytes) {
+  std::optional<Account> now = account();
+  if (!now) return false;
+  while (now->used_bytes + bytes > now->limit_bytes) {
+    if (bytes > now->limit_bytes) return false;
+    const auto chosen = victim();
+    if (!chosen) return false;
+    const auto& [slot, segment] = *chosen;
+    const std::string name = segment_name(segment.nonce);
+    const int error = files_.files()->remove(files_.path(name));
+    if (error < 0 && error != -ENOENT) {
+      files_.fault(error, "remove", name);
+      return false;
+    }
+    index_.remove(slot);
+    files_.forget(segment.nonce);
+    now->used_bytes -= std::min(now->used_bytes, segment.bytes);
+    metrics().add(files_.id(), TierCounter::kEvictedBytes, segment.bytes);
+  }
+  return true;
+}
+
+std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim() const {
+  const auto segments = index_.table().all();
+  if (segments.empty()) return std::nullopt;
+  const auto older = [](const auto& a, const auto& b) {
+    return a.second.last_used_ns < b.second.last_used_ns;
+  };
+  if (policy_ != EvictionPolicy::kNone) return *std::min_element(segments.begin(), segments.end(), older);
+  // The dataset that was used least recently, of those that no live job holds; its oldest segment.
+  std::map<DatasetTag, std::int64_t> last_used;
+  for (const auto& [slot, segment] : segments) {
+    std::int64_t& time = last_used[segment.dataset];
+    time = std::max(time, segment.last_used_ns);
+  }
+  std::optional<DatasetTag> dataset;
+  for (const auto& [tag, time] : last_used) {
+    if (!is_held_(tag) && (!dataset || time < last_used[*dataset])) dataset = tag;
+  }
+  if (!dataset) return std::nullopt;
+  std::optional<std::pair<std::uint32_t, KnownSegment>> oldest;
+  for (const auto& entry : segments) {
+    if (entry.second.dataset == *dataset && (!oldest || older(entry, *oldest))) oldest = entry;
+  }
+  return oldest;
+}
+
+}  // namespace alnair

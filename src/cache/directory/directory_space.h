@@ -1,0 +1,48 @@
+// What a directory's files take, the limit, and which segment goes when room is needed.
+//
+// Files are counted as they are, each time a segment is opened: no counter that a killed process could leave
+// wrong. An open segment counts with the size that it reserved. Blocks; used under the directory's lock, by
+// one thread.
+#pragma once
+
+#include <functional>
+
+#include "alnair/dataset/dataset.h"
+#include "cache/directory/directory_index.h"
+#include "cache/directory/segment_files.h"
+
+namespace alnair {
+
+class DirectorySpace {
+ public:
+  using IsHeld = std::function<bool(DatasetTag)>;
+  // `limit_bytes` 0: a tenth of the disk stays free.
+  DirectorySpace(SegmentFiles& files, DirectoryIndex& index, std::uint64_t limit_bytes, EvictionPolicy policy,
+                 IsHeld is_held)
+      : files_(files),
+        index_(index),
+        limit_bytes_(limit_bytes),
+        policy_(policy),
+        is_held_(std::move(is_held)) {}
+
+  struct Account {
+    std::uint64_t used_bytes = 0;
+    std::uint64_t limit_bytes = 0;
+  };
+  // nullopt: the directory cannot be read (a fault was counted).
+  std::optional<Account> account();
+
+  // Evicts until `bytes` more fit. false: the policy gives no more.
+  bool make_room(std::uint64_t bytes);
+
+ private:
+  std::optional<std::pair<std::uint32_t, KnownSegment>> victim() const;
+
+  SegmentFiles& files_;
+  DirectoryIndex& index_;
+  const std::uint64_t limit_bytes_;
+  const EvictionPolicy policy_;
+  const IsHeld is_held_;
+};
+
+}  // namespace alnair

@@ -1,0 +1,61 @@
+// The directory tier: chunks in a directory of a local or network file system, in immutable segments.
+//
+// Every read is checked against the content hash. A file system that hangs costs one bounded wait: then
+// everything is a miss, and every put refused, until it answers again. Several processes, and hosts, may use
+// one directory at once.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "alnair/cache/tier.h"
+#include "alnair/dataset/dataset.h"
+#include "cache/directory/file_system.h"
+#include "core/metrics.h"
+
+namespace alnair {
+
+struct DirectoryOptions {
+  std::string directory;  // made if it is missing (its parent too), mode 0700
+  std::string
+      node_directory;  // node memory's: locks and what processes share; empty: this process shares nothing
+  std::uint64_t limit_bytes = 0;  // of all files in it; 0: leave a tenth of the disk free
+  EvictionPolicy eviction = EvictionPolicy::kNone;
+  bool durable = false;  // fsync segments, and the directory, before they count as stored by flush()
+  TierId id = TierId::kDisk;
+  std::string name = "disk";
+
+  std::chrono::milliseconds seal_after{
+      5'000};  // age at which an open segment is sealed by the next get or put
+  std::chrono::milliseconds stall_limit{10'000};  // a call to the file system that takes longer hangs
+  std::chrono::milliseconds rescan_after{100};    // a miss looks for other processes' segments no more often
+  std::size_t read_threads = 8;
+  std::uint64_t segment_bytes = 0;    // 0: 64 MiB, or less where the limit is small
+  std::shared_ptr<FileSystem> files;  // null: the real one
+};
+
+class DirectoryTier : public Tier {
+ public:
+  // Makes the directory if need be. Throws CacheError if it belongs to another user, or is no directory (a
+  // symbolic link, say). Anything else that is wrong with it makes a tier that misses, and is logged.
+  explicit DirectoryTier(DirectoryOptions options);
+  // Seals what is open. Waits while the file system answers.
+  ~DirectoryTier() override;
+
+  std::string_view name() const override;
+  void get(std::span<const ContentHash> hashes, Found found) override;
+  void contains(std::span<const ContentHash> hashes, std::span<bool> present) override;
+  void put(std::span<const PutRequest> requests, std::span<PutOutcome> outcomes) override;
+  void hold_dataset(DatasetTag dataset) override;
+  void release_dataset(DatasetTag dataset) override;
+  void erase(const ContentHash& hash) override;
+  void flush() override;
+  TierUsage usage() const override;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;  // shared with tasks, which may hang
+};
+
+}  // namespace alnair

@@ -1,0 +1,202 @@
+#include "cache/directory/directory_writer.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "cache/directory/random.h"
+
+namespace alnair {
+namespace {
+
+constexpr std::size_t kMaxOpenSegments = 4;         // datasets that are written at once
+constexpr std::uint64_t kMaxWriteBytes = 8u << 20;  // in one call
+constexpr std::int64_t kOrphanAgeNs =
+    3'600'000'000'000;  // another host's open segment, unchanged for so long, is nobody's
+constexpr auto kFullFor = std::chrono::seconds(1);
+
+SegmentNonce random_nonce() {
+  const std::uint64_t words[2] = {random_word(), random_word()};
+  SegmentNonce nonce;
+  std::memcpy(nonce.data(), words, sizeof words);
+  return nonce;
+}
+
+std::int64_t now_ns() {
+  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+DirectoryWriter::DirectoryWriter(const DirectoryOptions& options, SegmentFiles& files, DirectoryIndex& index,
+                                 DirectorySpace& space, OpenChunks& open_chunks)
+    : options_(options), files_(files), index_(index), space_(space), open_chunks_(open_chunks) {
+  note_oldest();
+}
+
+void DirectoryWriter::scan() {
+  FileSystem& system = *files_.files();
+  // Before the listing: what changes during it is seen by the next scan. Times are coarse, so that a change
+  // may hide behind an equal time; hence a time counts as settled only when it was seen twice.
+  const std::int64_t modified = system.modified(files_.directory());
+  if (modified == scanned_ && settled_) return;
+  std::vector<FileInfo> listing;
+  int error = modified < 0 ? static_cast<int>(modified) : system.list(files_.directory(), listing);
+  if (error == -ENOENT) error = 0;  // gone: so are the segments
+  if (error < 0) {
+    files_.fault(error, "list", "");
+    return;
+  }
+  std::map<SegmentNonce, std::uint32_t> known;
+  for (const auto& [slot, segment] : index_.table().all()) known.emplace(segment.nonce, slot);
+  // Where two segments have a chunk, the newer one counts: the older may be damaged.
+  std::sort(listing.begin(), listing.end(),
+            [](const FileInfo& a, const FileInfo& b) { return a.modified_ns < b.modified_ns; });
+  for (const FileInfo& file : listing) {
+    if (const auto nonce = parse_segment_name(file.name)) {
+      if (known.erase(*nonce) == 0) load(*nonce, file);
+    } else if (const auto open = parse_open_segment_name(file.name)) {
+      if (now_ns() - file.modified_ns > kOrphanAgeNs) system.remove(files_.path(file.name));
+    }
+  }
+  for (const auto& [nonce, slot] : known) {
+    index_.remove(slot);
+    files_.forget(nonce);
+  }
+  settled_ = modified == scanned_;
+  scanned_ = modified;
+}
+
+void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
+  int error = 0;
+  if (const auto footer = files_.read_footer(nonce, error)) {
+    index_.add(*footer, file.bytes, file.modified_ns);
+  } else if (error == 0) {
+    metrics().add(files_.id(), TierCounter::kCorrupt);
+    files_.files()->remove(files_.path(file.name));
+  } else if (error != -ENOENT) {
+    files_.fault(error, "read", file.name);
+  }
+}
+
+void DirectoryWriter::put(std::span<const PutRequest* const> requests,
+                          std::span<PutOutcome* const> outcomes) {
+  std::vector<std::size_t> order(requests.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return requests[a]->dataset < requests[b]->dataset; });
+  std::vector<const PutRequest*> chunks;
+  for (std::size_t next = 0; next < order.size();) {
+    const PutRequest& first = *requests[order[next]];
+    const std::size_t begin = next++;
+    chunks.assign(1, &first);
+    OpenSegment* segment = open_for(first.dataset, first.bytes.size());
+    if (segment != nullptr) {
+      std::uint64_t bytes = record_bytes(first.bytes.size());
+      for (; next < order.size() && bytes < kMaxWriteBytes; ++next) {
+        const PutRequest& request = *requests[order[next]];
+        const std::uint64_t more = bytes + record_bytes(request.bytes.size());
+        if (request.dataset != first.dataset || !segment->fits(chunks.size() + 1, more)) break;
+        chunks.push_back(&request);
+        bytes = more;
+      }
+    }
+    const bool stored = segment != nullptr && write(*segment, chunks);
+    for (std::size_t i = begin; i < next; ++i) {
+      *outcomes[order[i]] = stored ? PutOutcome::kStored : PutOutcome::kRefused;
+    }
+  }
+}
+
+OpenSegment* DirectoryWriter::open_for(DatasetTag dataset, std::uint64_t length) {
+  const std::uint64_t least = OpenSegment::segment_bytes(1, record_bytes(length));
+  if (least > kMaxSegmentFileBytes) return nullptr;
+  if (const auto found = open_.find(dataset); found != open_.end()) {
+    if (found->second.segment->fits(1, record_bytes(length))) return found->second.segment.get();
+    seal(std::move(open_.extract(found).mapped().segment));
+  }
+  if (open_.size() >= kMaxOpenSegments) {
+    const auto oldest = std::min_element(open_.begin(), open_.end(), [](const auto& a, const auto& b) {
+      return a.second.since < b.second.since;
+    });
+    seal(std::move(open_.extract(oldest).mapped().segment));
+  }
+  std::unique_ptr<OpenSegment> segment = create(dataset, std::max(least, options_.segment_bytes));
+  OpenSegment* opened = segment.get();
+  if (opened != nullptr) open_[dataset] = {std::move(segment), Clock::now()};
+  note_oldest();
+  return opened;
+}
+
+std::unique_ptr<OpenSegment> DirectoryWriter::create(DatasetTag dataset, std::uint64_t bytes) {
+  if (Clock::now() < full_until_) return nullptr;
+  FileSystem& system = *files_.files();
+  if (system.modified(files_.directory()) == -ENOENT) {  // deleted under us
+    system.make_directory(options_.directory);
+    system.make_directory(files_.directory());
+  }
+  if (!space_.make_room(bytes)) {
+    full_until_ = Clock::now() + kFullFor;
+    return nullptr;
+  }
+  const SegmentNonce nonce = random_nonce();
+  const std::uint64_t node = index_.table().shared().node;
+  int error = 0;
+  auto segment = OpenSegment::create(files_, nonce, node, dataset, bytes, error);
+  if (segment == nullptr) files_.fault(error, "create", open_segment_name(nonce, node));
+  return segment;
+}
+
+bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* const> chunks) {
+  const std::size_t before = segment.chunks();
+  if (const int error = segment.append(chunks); error < 0) {
+    files_.fault(error, "write", open_segment_name(segment.nonce(), index_.table().shared().node));
+    full_until_ = Clock::now() + kFullFor;
+    seal(std::move(open_.extract(segment.dataset()).mapped().segment));  // what was written before is good
+    note_oldest();
+    return false;
+  }
+  open_chunks_.add(segment.file(), std::span(segment.entries()).subspan(before));
+  std::uint64_t bytes = 0;
+  for (const PutRequest* chunk : chunks) bytes += chunk->bytes.size();
+  metrics().add(files_.id(), TierCounter::kPuts, chunks.size());
+  metrics().add(files_.id(), TierCounter::kPutBytes, bytes);
+  return true;
+}
+
+void DirectoryWriter::seal(Clock::time_point opened_before) {
+  for (auto at = open_.begin(); at != open_.end();) {
+    const auto current = at++;
+    if (current->second.since < opened_before) seal(std::move(open_.extract(current).mapped().segment));
+  }
+  note_oldest();
+}
+
+void DirectoryWriter::seal(std::unique_ptr<OpenSegment> segment) {
+  if (segment->chunks() == 0) return;
+  const std::vector<SegmentEntry> entries = segment->entries();
+  std::uint64_t file_bytes = 0;
+  int error = 0;
+  if (const auto footer = segment->seal(options_.durable, file_bytes, error)) {
+    index_.add(*footer, file_bytes, now_ns());  // step 8
+  } else {
+    files_.fault(error, "seal", segment_name(segment->nonce()));
+  }
+  open_chunks_.remove(entries);
+}
+
+void DirectoryWriter::note_oldest() {
+  Clock::time_point oldest = Clock::time_point::max();
+  for (const auto& [dataset, open] : open_) oldest = std::min(oldest, open.since);
+  oldest_ = oldest.time_since_epoch().count();
+}
+
+bool DirectoryWriter::has_older(Clock::time_point opened_before) const {
+  return oldest_ < opened_before.time_since_epoch().count();
+}
+
+}  // namespace alnair

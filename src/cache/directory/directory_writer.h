@@ -1,0 +1,60 @@
+// All that changes a directory: scanning it, writing and sealing segments, evicting, merging.
+//
+// Used by one thread at a time (the tier's writing thread); every method may block, oldest() apart.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+
+#include "cache/directory/directory_space.h"
+#include "cache/directory/directory_tier.h"
+#include "cache/directory/open_chunks.h"
+
+namespace alnair {
+
+class DirectoryWriter {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  DirectoryWriter(const DirectoryOptions& options, SegmentFiles& files, DirectoryIndex& index,
+                  DirectorySpace& space, OpenChunks& open_chunks);
+
+  // Brings the index up to date with the directory, if that may have changed since the last scan.
+  void scan();
+
+  // Writes the chunks into open segments. An outcome is kStored or kRefused.
+  void put(std::span<const PutRequest* const> requests, std::span<PutOutcome* const> outcomes);
+
+  // Seals the segments that were opened before `opened_before`.
+  void seal(Clock::time_point opened_before = Clock::time_point::max());
+
+  // Whether seal(opened_before) has something to do. From any thread.
+  bool has_older(Clock::time_point opened_before) const;
+
+ private:
+  struct Open {
+    std::unique_ptr<OpenSegment> segment;
+    Clock::time_point since;
+  };
+  OpenSegment* open_for(DatasetTag dataset, std::uint64_t length);
+  std::unique_ptr<OpenSegment> create(DatasetTag dataset, std::uint64_t bytes);
+  bool write(OpenSegment& segment, std::span<const PutRequest* const> chunks);
+  void seal(std::unique_ptr<OpenSegment> segment);
+  void note_oldest();
+  void load(const SegmentNonce& nonce, const FileInfo& file);
+
+  const DirectoryOptions& options_;
+  SegmentFiles& files_;
+  DirectoryIndex& index_;
+  DirectorySpace& space_;
+  OpenChunks& open_chunks_;
+  std::map<DatasetTag, Open> open_;
+  std::atomic<Clock::rep> oldest_;  // when the oldest open segment was opened
+  Clock::time_point full_until_{};  // no room was found: do not look again before
+  std::int64_t scanned_ = 0;        // the directory's modification time at the last scan
+  bool settled_ = false;            // ... and it was the same at the scan before
+};
+
+}  // namespace alnair
