@@ -1,0 +1,130 @@
+"""The job that JOBNAME names: its file, and the secret with its S3 credentials."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from . import _values
+from .errors import ConfigError
+
+# The qos fields that are parameters.
+QOS_FIELDS = ("usecache", "maxmemory", "durabilityindisk", "lazyloading")
+
+
+class Job(NamedTuple):
+    """A job file: values by parameter, each with where it was found."""
+
+    name: str
+    bucket: str
+    scope: Tuple[str, ...]  # key entries of the datasource; empty: everything
+    qos: Dict[str, Tuple[Any, str]]
+
+
+class Secret(NamedTuple):
+    """The S3 credentials of a job."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    region: str
+    endpoint_url: str
+
+
+def job_path(name: str, environment: Mapping[str, str]) -> str:
+    """The file of the job `name`."""
+    if "/" in name or name in ("", ".", ".."):
+        raise ConfigError(f"JOBNAME: expected the name of a job, not {name!r}")
+    return os.path.join(environment.get("ALNAIR_JOBS_DIR") or "/jobs", name + ".json")
+
+
+def secret_path(environment: Mapping[str, str]) -> str:
+    """The file with a job's credentials."""
+    return os.path.join(environment.get("ALNAIR_SECRET_DIR") or "/secret", "client.conf")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+
+
+def _fold(value: Any) -> Any:
+    """Objects with their field names in lower case."""
+    return {str(name).lower(): _fold(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def _line_of(text: str, field: str) -> int:
+    match = re.search(r'"' + re.escape(field) + r'"\s*:', text, re.IGNORECASE)
+    return text.count("\n", 0, match.start()) + 1 if match else 1
+
+
+def read_job(name: str, path: str) -> Job:
+    """Reads a job file. Raises FileNotFoundError, or a ConfigError that names file, line and field."""
+    text = _read(path)
+    try:
+        content = _fold(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+    def at(field: str) -> str:
+        return f"{path}, line {_line_of(text, field.rpartition('.')[2])}, field {field}"
+
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}, line 1: expected an object with the fields name, datasource and qos")
+    datasource = content.get("datasource")
+    if not isinstance(datasource, dict):
+        raise ConfigError(f"{at('datasource')}: expected an object with the fields name, bucket and keys")
+    bucket = datasource.get("bucket")
+    if not isinstance(bucket, str) or not bucket or "/" in bucket:
+        raise ConfigError(f"{at('datasource.bucket')}: expected the name of a bucket")
+    keys = datasource.get("keys")
+    if isinstance(keys, str):
+        keys = [keys]
+    scope = _values.entries(keys, at("datasource.keys")) if keys else ()
+    qos = content.get("qos")
+    if qos is not None and not isinstance(qos, dict):
+        raise ConfigError(f"{at('qos')}: expected an object with the fields {', '.join(QOS_FIELDS)}")
+    found = {field: (qos[field], at(f"qos.{field}")) for field in QOS_FIELDS if (qos or {}).get(field) is not None}
+    return Job(name, bucket, scope or (), found)
+
+
+def read_secret(path: str) -> Optional[Secret]:
+    """Reads the section [aws_s3] of a secret; None if there is no such file. The errors show nothing of its contents."""
+    try:
+        text = _read(path)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise ConfigError(f"{path}: cannot be read: permission denied") from None
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(text)
+    except configparser.MissingSectionHeaderError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: expected a section, [aws_s3], before any field") from None
+    except configparser.ParsingError as error:
+        raise ConfigError(f"{path}, line {error.errors[0][0]}: expected field = value") from None
+    if not parser.has_section("aws_s3"):
+        raise ConfigError(f"{path}: has no section [aws_s3]")
+    section = parser["aws_s3"]
+
+    def field(name: str, required: bool = False) -> str:
+        value = (section.get(name) or "").strip()
+        if required and not value:
+            line = next((i for i, l in enumerate(text.splitlines(), 1) if l.strip().startswith("[aws_s3]")), 1)
+            raise ConfigError(f"{path}, line {line}: section [aws_s3] has no value for the field {name}")
+        return value
+
+    endpoint = field("endpoint_url")
+    return Secret(
+        field("aws_access_key_id", required=True),
+        field("aws_secret_access_key", required=True),
+        field("aws_session_token"),
+        field("region_name"),
+        _values.url(endpoint, f"{path}, field endpoint_url") if endpoint else "",
+    )

@@ -1,0 +1,138 @@
+"""A datasource at one version, as this process reads it."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import multiprocessing.util
+import threading
+import weakref
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+from . import _config, _core, _log
+from ._progress import Progress
+
+# Sources that this process has opened (or inherited open).
+_opened: "weakref.WeakSet[Source]" = weakref.WeakSet()
+
+
+def _finish(_: object = None) -> None:
+    """At exit: what was fetched reaches the directory tier and the catalog; messages reach the logger."""
+    for source in list(_opened):
+        source.finish()
+    _core.deliver_log_messages()
+
+
+atexit.register(_finish)
+# Worker processes leave without atexit; multiprocessing forgets a parent's finalizers in a child, then calls this.
+multiprocessing.util.register_after_fork(
+    _finish, lambda _: multiprocessing.util.Finalize(None, _finish, exitpriority=100)
+)
+
+
+class _Held(threading.local):
+    """What a thread has fetched ahead for the batch that it is building: a View or an error by index."""
+
+    views: Optional[Dict[int, Union[_core.View, Exception]]] = None
+
+
+class Source:
+    """A datasource, opened at first need: the first time it is listed, then always at the same version.
+
+    Pickles as its configuration and version. Thread-safe; forked children use it as it is.
+    """
+
+    def __init__(self, config: _config.Config, version: str = "") -> None:
+        self.config = config
+        self.version = version
+        self._core: Optional[_core.Dataset] = None
+        self._held = _Held()
+        self.prefetch_owner: Optional[object] = None  # a weak reference to who last called core.prefetch()
+
+    @property
+    def core(self) -> _core.Dataset:
+        """The C++ dataset. Opens it if need be: lists the source unless the version is known."""
+        return self._core if self._core is not None else self._open()
+
+    def _open(self) -> _core.Dataset:
+        _log.configure()
+        options = _config.core_options(self.config, self.version)
+        with Progress(f"Listing {options['source']}", self.config.progress) as progress:
+            core = _core.open(options, progress.update)
+        for warning in core.warnings if not self.version else ():
+            _log.logger.warning("%s", warning)
+        self._core, self.version = core, core.version
+        _opened.add(self)
+        return core
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _reopen, (tuple(self.config), self.version, _core.metrics_path())
+
+    # What a Handle asks for.
+
+    def key(self, index: int) -> str:
+        """The key of an object."""
+        return self.core.key(index)
+
+    def size_of(self, index: int) -> int:
+        """The size of an object in bytes."""
+        return self.core.size_of(index)
+
+    def read(self, index: int) -> _core.View:
+        """An object's bytes: those that this thread holds for its batch, else read now."""
+        views = self._held.views
+        if views is not None:
+            found = views.get(index)
+            if found is not None:
+                if type(found) is _core.View:
+                    return found
+                raise found.with_traceback(None)  # type: ignore[union-attr]
+        return self.core.read(index)
+
+    # Batches.
+
+    def hold(self, indices: Sequence[int]) -> None:
+        """Fetches objects at once, for this thread's read() calls until release(). Errors wait until they are read."""
+        self._held.views = dict(zip(indices, self.core.read_batch(indices)))
+
+    def release(self) -> None:
+        """Lets go of what hold() fetched."""
+        self._held.views = None
+
+    def read_all(self, indices: Sequence[int], progress: Optional[Progress] = None) -> List[bytes]:
+        """Whole objects as bytes, fetched in bounded batches. Raises the first error."""
+        result: List[bytes] = []
+        done = 0
+        for batch in self._batches(indices):
+            for item in self.core.read_batch(batch):
+                if isinstance(item, Exception):
+                    raise item
+                result.append(bytes(item))
+                done += len(result[-1])
+            if progress is not None:
+                progress.update(len(result), done, len(indices))
+        return result
+
+    def _batches(self, indices: Sequence[int], max_bytes: int = 64 << 20, max_objects: int = 1024) -> Any:
+        batch: List[int] = []
+        size = 0
+        for index in indices:
+            batch.append(index)
+            size += self.core.size_of(index)
+            if size >= max_bytes or len(batch) >= max_objects:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def finish(self) -> None:
+        """Stops prefetching, and writes out what is still queued."""
+        if self._core is not None:
+            self._core.prefetch_cancel()
+            self._core.flush()
+
+
+def _reopen(config: Tuple[Any, ...], version: str, metrics_path: str) -> Source:
+    if multiprocessing.parent_process() is not None and metrics_path and metrics_path != _core.metrics_path():
+        _core.attach_metrics(metrics_path)  # a spawned worker counts in the main process's block
+    return Source(_config.Config(*config), version)

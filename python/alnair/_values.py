@@ -1,0 +1,148 @@
+"""Configuration values: what each parameter accepts, as Python values or as text from the environment or a job file."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from typing import Any, Callable, Optional, Tuple
+
+from .errors import ConfigError, OptionTypeError
+
+# A parser takes the value and where it came from ("ALNAIR_REGION", "/jobs/a.json, line 7, field qos.maxmemory"), and raises
+# a ConfigError that says so.
+Parser = Callable[[Any, str], Any]
+
+_TRUE = {"true", "1", "yes", "on"}
+_FALSE = {"false", "0", "no", "off"}
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS.update({"TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40})
+
+
+def wrong(where: str, expected: str, value: Any) -> ConfigError:
+    """An error that says where a value came from, what was expected there, and what was found."""
+    if isinstance(value, str):
+        return ConfigError(f"{where}: expected {expected}, not {shown(value)}")
+    return OptionTypeError(f"{where}: expected {expected}, not {value!r} ({type(value).__name__})")
+
+
+def shown(text: str) -> str:
+    """The text, unless it may hold a password."""
+    return "a text with '@' (not shown)" if "@" in text else repr(text)
+
+
+def boolean(value: Any, where: str) -> bool:
+    """True or false: a bool, 0 or 1, or such a text."""
+    text = str(value).strip().lower()
+    if isinstance(value, (bool, int, str)) and text in _TRUE:
+        return True
+    if isinstance(value, (bool, int, str)) and text in _FALSE:
+        return False
+    raise wrong(where, "true or false", value)
+
+
+def at_least(minimum: int, what: str) -> Parser:
+    """A whole number of something, given as a number or as text."""
+
+    def parse(value: Any, where: str) -> int:
+        expected = f"{what} of at least {minimum}"
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
+            value = int(value)
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise wrong(where, expected, value) from None
+        if isinstance(value, bool):
+            raise wrong(where, expected, value)
+        if number < minimum:
+            raise ConfigError(f"{where}: expected {expected}, not {number}")
+        return number
+
+    return parse
+
+
+def size(value: Any, where: str) -> int:
+    """Bytes: a whole number, or a text such as 512MiB or 8G."""
+    expected = "a size such as 1048576, 512MiB or 8G"
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+        if match is None or match[2].upper() not in _UNITS:
+            raise wrong(where, expected, value)
+        return int(float(match[1]) * _UNITS[match[2].upper()]) if "." in match[1] else int(match[1]) * _UNITS[match[2].upper()]
+    return at_least(0, "a size in bytes")(value, where)  # type: ignore[no-any-return]
+
+
+def text(value: Any, where: str) -> str:
+    """A text without control characters."""
+    if not isinstance(value, str):
+        raise wrong(where, "a text", value)
+    if any(ord(character) < 32 for character in value):
+        raise ConfigError(f"{where}: expected a text without control characters")
+    return value
+
+
+def path(value: Any, where: str) -> str:
+    """A file name: a text or an os.PathLike."""
+    try:
+        return text(value.__fspath__() if hasattr(value, "__fspath__") else value, where)
+    except OptionTypeError:
+        raise wrong(where, "a path", value) from None
+
+
+def one_of(*names: str) -> Parser:
+    """One of a few words."""
+
+    def parse(value: Any, where: str) -> str:
+        if isinstance(value, str) and value.strip().lower() in names:
+            return value.strip().lower()
+        raise wrong(where, "one of " + ", ".join(names), value)
+
+    return parse
+
+
+def url(value: Any, where: str) -> str:
+    """The URL of an S3 endpoint."""
+    value = text(value, where)
+    if re.fullmatch(r"https?://[^/\s?#]+[^\s]*", value) is None:
+        raise wrong(where, "an URL such as http://127.0.0.1:9000 or https://s3.example.com", value)
+    return value
+
+
+def source(value: Any, where: str) -> str:
+    """Where a dataset lives."""
+    if hasattr(value, "__fspath__"):
+        raise wrong(where, "s3://bucket, s3://bucket/path or file:///directory as a text", value)
+    value = text(value, where)
+    if re.match(r"s3://[^/]|file:///", value) is None:
+        raise wrong(where, "s3://bucket, s3://bucket/path or file:///directory", value)
+    return value
+
+
+def entries(value: Any, where: str) -> Optional[Tuple[str, ...]]:
+    """Key entries: a list of texts."""
+    expected = "a list of key entries (texts)"
+    if isinstance(value, (str, bytes)):
+        hint = f"; did you mean [{value!r}]?" if isinstance(value, str) else ""
+        raise OptionTypeError(f"{where}: expected {expected}, not {type(value).__name__}{hint}")
+    try:
+        found = tuple(value)
+    except TypeError:
+        raise OptionTypeError(f"{where}: expected {expected}, not {type(value).__name__}") from None
+    for position, entry in enumerate(found):
+        if not isinstance(entry, str):
+            raise OptionTypeError(f"{where}: expected {expected}, but item {position} is {type(entry).__name__}")
+        if not entry:
+            raise ConfigError(f"{where}: item {position} is an empty text; leave `keys` out to read everything")
+    if not found:
+        raise ConfigError(f"{where}: the list is empty; leave `keys` out to read everything")
+    return found
+
+
+def entries_text(value: Any, where: str) -> Optional[Tuple[str, ...]]:
+    """Key entries in one text: a JSON list, else separated by commas."""
+    if value.lstrip().startswith("["):
+        try:
+            return entries(json.loads(value), where)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{where}: column {error.colno}: {error.msg}") from None
+    return entries([entry.strip() for entry in value.split(",")], where)

@@ -1,0 +1,252 @@
+"""AlnairJobDataset: a map-style dataset over objects in S3 (or a directory), read through the cache."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+from . import _config
+from ._collections import Keys, Window
+from ._core import Handle, View
+from ._source import Source
+from ._state import State
+from .errors import NotFoundError, OptionTypeError, OutOfRangeError
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset as _Base
+else:
+    try:
+        from torch.utils.data import Dataset as _Base
+    except ImportError:  # a dataset needs no PyTorch; where there is one, it is PyTorch's kind of dataset
+
+        class _Base:
+            def __class_getitem__(cls, _):
+                return cls
+
+
+Size = Union[int, str]  # bytes, or a text such as "512MiB"
+
+
+class AlnairJobDataset(_Base[Any]):
+    """A dataset of raw objects. Override some of ``__convert__``, ``__getitem__`` and ``__len__``.
+
+    ``__convert__`` sees ``self.keys`` and ``self.data[key]`` and returns ``(samples, targets)``, which ``data`` and
+    ``targets`` are from then on. It runs when something of it is first needed. Without it, sample ``i`` is the object
+    of the ``i``-th key, its target the key, and an item is ``(bytes, key)``.
+
+    What is not given as an argument comes from the environment variable ``ALNAIR_<PARAMETER>``, then from the job that
+    ``JOBNAME`` names (``/jobs/{JOBNAME}.json``, ``/secret/client.conf``), then from the default.
+
+    The dataset pickles as its configuration and version, and reads the very same version in a worker process however that
+    was started. Its methods may be called from several threads at once.
+
+    Args:
+        keys: entries that narrow the datasource: full object keys, folders, or raw prefixes that end in ``/`` or ``*``.
+            None: everything.
+        source: ``s3://bucket``, ``s3://bucket/path`` or ``file:///directory``.
+        endpoint_url: an S3 server other than AWS's.
+        region: the bucket's region; found out if not given.
+        profile: a profile of AWS's configuration files.
+        anonymous: send unsigned requests.
+        requester_pays: agree to pay for requests to such a bucket.
+        addressing_style: ``auto``, ``path`` or ``virtual``.
+        ca_bundle: a file of TLS certificates to trust in place of the system's.
+        max_connections: connections that this process opens at most.
+        usecache: False keeps only what is prefetched.
+        maxmemory: MiB of objects that are loaded at a time with ``lazyloading=False``; 0 for no limit.
+        lazyloading: True makes ``data[key]`` a light handle that ``load`` and ``get_data`` turn into bytes; with False it is
+            the bytes themselves, loaded beforehand.
+        durabilityindisk: minutes that unused chunks are kept on disk.
+        cache_dir: directory of the catalog, manifests and directory tier.
+        memory_dir: directory of node memory.
+        memory_limit: size of node memory, in bytes or as ``"8GiB"``; 0 for the default.
+        disk_limit: size of the directory tier.
+        chunk_size: size of the parts that large objects are kept in.
+        eviction: ``none``, ``lru`` or ``s3fifo``.
+        version: open exactly this version (``dataset.version`` of an earlier run).
+        refresh: ``start`` lists the source and compares; ``never`` opens the newest version that this node knows.
+        progress: show how far listing and loading are when they take more than two seconds.
+
+    Raises:
+        alnair.Error: ``ConfigError``, ``AccessError``, ``NotFoundError``, ``SourceError``, ``TimeoutError`` or ``CacheError``.
+    """
+
+    def __init__(
+        self,
+        keys: Optional[Iterable[str]] = None,
+        *,
+        source: Optional[str] = None,
+        endpoint_url: Optional[str] = None,
+        region: Optional[str] = None,
+        profile: Optional[str] = None,
+        anonymous: Optional[bool] = None,
+        requester_pays: Optional[bool] = None,
+        addressing_style: Optional[str] = None,
+        ca_bundle: Optional[Union[str, "os.PathLike[str]"]] = None,
+        max_connections: Optional[int] = None,
+        usecache: Optional[bool] = None,
+        maxmemory: Optional[int] = None,
+        lazyloading: Optional[bool] = None,
+        durabilityindisk: Optional[int] = None,
+        cache_dir: Optional[Union[str, "os.PathLike[str]"]] = None,
+        memory_dir: Optional[Union[str, "os.PathLike[str]"]] = None,
+        memory_limit: Optional[Size] = None,
+        disk_limit: Optional[Size] = None,
+        chunk_size: Optional[Size] = None,
+        eviction: Optional[str] = None,
+        version: Optional[str] = None,
+        refresh: Optional[str] = None,
+        progress: Optional[bool] = None,
+    ) -> None:
+        arguments = dict(locals())
+        config = _config.resolve({name: arguments[name] for name in _config.PARAMETERS})
+        state = State(Source(config))
+        state.windows  # opens the source, and refuses objects larger than maxmemory  # noqa: B018
+        self._alnair = state
+        # As in the K-V-Store, for scripts that look at them.
+        self.jobname: Optional[str] = config.jobname or None
+        self.qos: Dict[str, Any] = {
+            "UseCache": config.usecache,
+            "MaxMemory": config.maxmemory,
+            "DurabilityInDisk": config.durabilityindisk,
+            "LazyLoading": config.lazyloading,
+        }
+
+    # What there is.
+
+    @property
+    def version(self) -> str:
+        """The hash of the dataset's manifest: equal versions are equal lists of equal objects."""
+        return self._alnair.source.core.version
+
+    @property
+    def keys(self) -> Keys:
+        """The full keys of the current window's objects, in bytewise order."""
+        window = self._alnair.current
+        return Keys(self._alnair.source, window.start, window.stop)
+
+    @property
+    def data(self) -> Any:
+        """The samples, as ``__convert__`` returned them. Within it, and without one: handles or bytes by key."""
+        state = self._alnair
+        if not state.ready:
+            state.prepare(self._converted)
+        return state.data
+
+    @property
+    def targets(self) -> Any:
+        """The targets, as ``__convert__`` returned them; without one, the keys."""
+        state = self._alnair
+        if not state.ready:
+            state.prepare(self._converted)
+        return state.targets
+
+    @property
+    def chunks(self) -> List[Window]:
+        """The windows: with ``lazyloading=False`` and ``maxmemory``, parts that fit; else one that has everything."""
+        return self._alnair.windows
+
+    def __convert__(self) -> Tuple[Any, Any]:
+        """Turns ``self.keys`` and ``self.data`` into ``(samples, targets)``. To be overridden."""
+        return self.data, self.keys
+
+    def _converted(self) -> Tuple[Any, Any]:
+        convert, name = self.__convert__, "__convert__"
+        if type(self).__convert__ is AlnairJobDataset.__convert__ and hasattr(type(self), "__preprocess__"):
+            convert, name = self.__preprocess__, "__preprocess__"
+        result = convert()
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise TypeError(f"{type(self).__name__}.{name} must return (samples, targets), not {type(result).__name__}")
+        return result[0], result[1]
+
+    # Reading.
+
+    def load(self, key: Any, *, view: bool = False) -> Any:
+        """An object's bytes, given its handle or its full key; with ``view=True`` an ``alnair.View``, without a copy."""
+        if type(key) is Handle:
+            found = key.source.read(key.index)
+        elif isinstance(key, str):
+            source = self._alnair.source
+            index = source.core.find(key)
+            if index is None:
+                raise NotFoundError(f"the dataset has no object {key!r}")
+            found = source.read(index)
+        elif isinstance(key, dict) and "key" in key:
+            return self.load(key["key"], view=view)
+        elif isinstance(key, (bytes, View)):
+            return key
+        else:
+            raise OptionTypeError(f"load() takes a handle or a key, not {type(key).__name__}")
+        return found if view else bytes(found)
+
+    def mload(self, chunks: Iterable[Any]) -> List[bytes]:
+        """The bytes of many objects (a window, or handles or keys), fetched in parallel."""
+        source, indices = self._alnair.source, []
+        for item in range(chunks.start, chunks.stop) if isinstance(chunks, Window) else chunks:
+            item = item["key"] if isinstance(item, dict) else item
+            index = item.index if type(item) is Handle else source.core.find(item) if isinstance(item, str) else item
+            if index is None:
+                raise NotFoundError(f"the dataset has no object {item!r}")
+            indices.append(index)
+        return source.read_all(indices)
+
+    def get_data(self, index: int, *, view: bool = False) -> Any:
+        """Sample ``index``, loaded if it is a handle or a key."""
+        state = self._alnair
+        data = state.data if state.ready else self.data
+        try:
+            sample = data[index]
+        except IndexError:
+            raise OutOfRangeError(f"index {index} is out of range: the dataset has {len(data)} samples") from None
+        if type(sample) is Handle or (type(sample) is str and state.source.config.lazyloading):
+            return self.load(sample, view=True) if view else self.load(sample)
+        return sample
+
+    def get_target(self, index: int) -> Any:
+        """The target of sample ``index``; None if there are no targets."""
+        targets = self.targets
+        if targets is None:
+            return None
+        try:
+            return targets[index]
+        except IndexError:
+            raise OutOfRangeError(f"index {index} is out of range: the dataset has {len(targets)} targets") from None
+
+    def load_data(self, window: int) -> None:
+        """Makes ``chunks[window]`` the current window, loads it and converts it."""
+        self._alnair.select(window)
+        self._alnair.prepare(self._converted)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.get_data(index), self.get_target(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> List[Any]:
+        """The items of a batch: their objects are fetched at once, then ``self[index]`` is called for each."""
+        state = self._alnair
+        if not state.ready:
+            state.prepare(self._converted)
+        objects = state.objects
+        if objects is not None:
+            try:
+                state.source.hold([objects[index] for index in indices])
+            except (IndexError, TypeError):
+                pass  # self[index] has the better message
+        try:
+            return [self[index] for index in indices]
+        finally:
+            state.source.release()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not there. A script may rely on attributes that its __convert__ sets.
+        if not (name.startswith("__") or name == "_alnair"):
+            state = self.__dict__.get("_alnair")
+            if state is None:
+                raise AttributeError(f"{type(self).__name__} has no {name!r} (yet): call super().__init__(keys) first")
+            if not state.ready:
+                state.prepare(self._converted)
+                if name in self.__dict__:
+                    return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

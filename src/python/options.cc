@@ -1,0 +1,76 @@
+#include "python/options.h"
+
+#include <pybind11/stl.h>
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "python/text.h"
+
+namespace py = pybind11;
+
+namespace alnair::python {
+namespace {
+
+std::vector<std::string> key_list(py::handle value) {
+  std::vector<std::string> keys;
+  for (const py::handle item : value) keys.push_back(key_bytes(item));
+  return keys;
+}
+
+EvictionPolicy eviction(py::handle value) {
+  const auto name = value.cast<std::string>();
+  return name == "lru" ? EvictionPolicy::kLru : name == "s3fifo" ? EvictionPolicy::kS3Fifo : EvictionPolicy::kNone;
+}
+
+AddressingStyle addressing(py::handle value) {
+  const auto name = value.cast<std::string>();
+  return name == "path"      ? AddressingStyle::kPath
+         : name == "virtual" ? AddressingStyle::kVirtual
+                             : AddressingStyle::kAuto;
+}
+
+S3Credentials credentials(py::handle value) {
+  const auto [id, secret, token] = value.cast<std::tuple<std::string, std::string, std::string>>();
+  return {id, secret, token};
+}
+
+using Setter = std::function<void(DatasetOptions&, py::handle)>;
+
+const std::map<std::string, Setter>& setters() {
+  static const std::map<std::string, Setter> table = {
+      {"source", [](auto& o, auto v) { o.source = key_bytes(v); }},
+      {"scope", [](auto& o, auto v) { o.scope = key_list(v); }},
+      {"keys", [](auto& o, auto v) { o.keys = key_list(v); }},
+      {"version", [](auto& o, auto v) { o.version = v.template cast<std::string>(); }},
+      {"refresh", [](auto& o, auto v) { o.refresh = v.template cast<bool>(); }},
+      {"endpoint_url", [](auto& o, auto v) { o.s3.endpoint_url = v.template cast<std::string>(); }},
+      {"region", [](auto& o, auto v) { o.s3.region = v.template cast<std::string>(); }},
+      {"profile", [](auto& o, auto v) { o.s3.profile = v.template cast<std::string>(); }},
+      {"credentials", [](auto& o, auto v) { o.s3.credentials = credentials(v); }},
+      {"anonymous", [](auto& o, auto v) { o.s3.anonymous = v.template cast<bool>(); }},
+      {"requester_pays", [](auto& o, auto v) { o.s3.requester_pays = v.template cast<bool>(); }},
+      {"addressing_style", [](auto& o, auto v) { o.s3.addressing_style = addressing(v); }},
+      {"ca_bundle", [](auto& o, auto v) { o.s3.ca_bundle = key_bytes(v); }},
+      {"max_connections", [](auto& o, auto v) { o.s3.max_connections = v.template cast<int>(); }},
+      {"usecache", [](auto& o, auto v) { o.cache.use_cache = v.template cast<bool>(); }},
+      {"cache_dir", [](auto& o, auto v) { o.cache.cache_dir = key_bytes(v); }},
+      {"memory_dir", [](auto& o, auto v) { o.cache.memory_dir = key_bytes(v); }},
+      {"memory_limit", [](auto& o, auto v) { o.cache.memory_limit = v.template cast<std::uint64_t>(); }},
+      {"disk_limit", [](auto& o, auto v) { o.cache.disk_limit = v.template cast<std::uint64_t>(); }},
+      {"chunk_size", [](auto& o, auto v) { o.cache.chunk_size = v.template cast<std::uint64_t>(); }},
+      {"eviction", [](auto& o, auto v) { o.cache.eviction = eviction(v); }},
+  };
+  return table;
+}
+
+}  // namespace
+
+DatasetOptions dataset_options(const py::dict& items) {
+  DatasetOptions options;
+  for (const auto& [name, value] : items) setters().at(name.cast<std::string>())(options, value);
+  return options;
+}
+
+}  // namespace alnair::python
