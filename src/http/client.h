@@ -26,6 +26,11 @@ struct HttpRequest {
   HttpHeaders headers;  // Host, Content-Length and the like are added
   std::string body;     // of POST and PUT
 
+  // Runs on the event loop's thread right before sending, and may change all that is above (what must be
+  // fresh, such as a signature). If it throws, the request fails with kOther.
+  std::function<void(HttpRequest&)> prepare;
+  bool ahead = false;  // goes before what waits in the queue (a retry)
+
   std::uint64_t expected_bytes = 0;  // of the answer; counts against HttpClientOptions::max_bytes_in_flight
   std::uint64_t max_body_bytes = 16ull << 20;  // a longer answer fails with kTooLarge
   std::chrono::milliseconds connect_timeout{5'000};

@@ -5,6 +5,7 @@
 #include <list>
 #include <mutex>
 #include <set>
+#include <utility>
 
 #include "alnair/core/error.h"
 #include "core/fork.h"
@@ -41,6 +42,13 @@ void initialise_libraries() {
   (void)done;
 }
 
+// Lets go of `done` and `prepare`: they may own whoever holds the transfer.
+void report(Transfer& transfer) {
+  const HttpDone done = std::exchange(transfer.done, nullptr);
+  transfer.request.prepare = nullptr;
+  done(std::move(transfer.response));
+}
+
 class Engine final : public TransferOwner, public std::enable_shared_from_this<Engine> {
  public:
   explicit Engine(const HttpClientOptions& options)
@@ -54,16 +62,17 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
     try {
       const std::lock_guard lock(mutex_);
       make_loops();
-      if (queue_.empty() && fits(*transfer)) {
+      const bool ahead = transfer->request.ahead;
+      if ((ahead || queue_.empty()) && fits(*transfer)) {
         loop = admit(*transfer, least_busy());
       } else {
-        transfer->queue_position = queue_.insert(queue_.end(), transfer);
+        transfer->queue_position = queue_.insert(ahead ? queue_.begin() : queue_.end(), transfer);
       }
     } catch (const Error& error) {
       const bool cancelled = dynamic_cast<const CancelledError*>(&error) != nullptr;
       transfer->state = Transfer::State::kEnded;
       transfer->fail(cancelled ? HttpFailure::kCancelled : HttpFailure::kOther, error.what());
-      transfer->done(std::move(transfer->response));
+      report(*transfer);
       return transfer;
     }
     if (loop) loop->start(transfer);
@@ -122,7 +131,7 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
     for (const auto& loop : loops) loop->stop(patience);
     for (const auto& transfer : queue) {
       transfer->fail(HttpFailure::kCancelled, "the client is stopping");
-      transfer->done(std::move(transfer->response));
+      report(*transfer);
     }
   }
 
@@ -140,7 +149,7 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
                                         [engine = weak_from_this()](std::shared_ptr<Transfer> transfer) {
                                           const auto self = engine.lock();
                                           if (self) return self->finished(transfer);
-                                          transfer->done(std::move(transfer->response));
+                                          report(*transfer);
                                         }));
     }
     loops_ = std::move(loops);
@@ -176,7 +185,7 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
       bytes_ -= transfer->request.expected_bytes;
     }
     start_what_fits();
-    transfer->done(std::move(transfer->response));
+    report(*transfer);
   }
 
   void start_what_fits() {

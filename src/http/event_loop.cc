@@ -172,6 +172,14 @@ void EventLoop::begin(TransferPtr transfer) {
     transfer->fail(HttpFailure::kCancelled, "cancelled");
     return finished_(std::move(transfer));
   }
+  if (transfer->request.prepare) {
+    try {
+      transfer->request.prepare(transfer->request);
+    } catch (const std::exception& error) {
+      transfer->fail(HttpFailure::kOther, error.what());
+      return finished_(std::move(transfer));
+    }
+  }
   std::unique_ptr<Easy> easy;
   if (idle_.empty()) {
     easy = std::make_unique<Easy>(ca_bundle_, share_.get(), this, &EventLoop::on_close);

@@ -1,6 +1,9 @@
 #include "http/headers.h"
 
+#include <curl/curl.h>
+
 #include <algorithm>
+#include <ctime>
 
 namespace alnair {
 namespace {
@@ -28,6 +31,12 @@ std::optional<std::string_view> HttpHeaders::find(std::string_view name) const {
       found = trimmed(line.substr(name.size() + 1));
   });
   return found;
+}
+
+std::optional<std::int64_t> parse_http_date(std::string_view text) {
+  const std::time_t time = curl_getdate(std::string(text).c_str(), nullptr);
+  if (time == -1) return std::nullopt;
+  return time;
 }
 
 }  // namespace alnair

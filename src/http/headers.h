@@ -4,6 +4,7 @@
 // Thread safety: as a std::string.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,5 +37,8 @@ class HttpHeaders {
  private:
   std::string text_;  // lines, each ended by a NUL
 };
+
+// A Date or Last-Modified header, in seconds since the Unix epoch. nullopt: it is no date.
+std::optional<std::int64_t> parse_http_date(std::string_view text);
 
 }  // namespace alnair

@@ -77,7 +77,7 @@ class Transfer final : public HttpTransfer, public std::enable_shared_from_this<
   // What went wrong with time by `now`: kTimeout, kStalled or kNone.
   HttpFailure overdue(Clock::time_point now) const;
 
-  const HttpRequest request;
+  HttpRequest request;
   HttpDone done;
   HttpResponse response;
 

@@ -1,0 +1,133 @@
+#include "s3/read_check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "alnair/core/error.h"
+#include "s3/checksum.h"
+
+namespace alnair {
+namespace {
+
+// "bytes 0-99/1234".
+struct ContentRange {
+  std::uint64_t first = 0, last = 0;
+  std::optional<std::uint64_t> total;  // "*": unknown
+};
+
+std::optional<ContentRange> parse_content_range(std::string_view text) {
+  ContentRange range;
+  const auto number = [&](std::uint64_t& value, std::string_view after) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc()) return false;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    if (!text.starts_with(after)) return false;
+    text.remove_prefix(after.size());
+    return true;
+  };
+  if (!text.starts_with("bytes ")) return std::nullopt;
+  text.remove_prefix(6);
+  if (!number(range.first, "-") || !number(range.last, "/")) return std::nullopt;
+  if (text == "*") return range;
+  std::uint64_t total = 0;
+  if (!number(total, "") || !text.empty()) return std::nullopt;
+  range.total = total;
+  return range;
+}
+
+bool same_hex(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return (x | 0x20) == (y | 0x20); });
+}
+
+}  // namespace
+
+std::string_view bare_etag(std::string_view header) {
+  if (header.starts_with("W/")) header.remove_prefix(2);
+  if (header.size() >= 2 && header.front() == '"' && header.back() == '"')
+    header = header.substr(1, header.size() - 2);
+  return header;
+}
+
+std::exception_ptr ReadCheck::changed(const std::string& how) const {
+  return std::make_exception_ptr(ChangedError(fmt::format(
+      "{} has changed since it was registered: {}. Register the dataset again.", object_url_, how)));
+}
+
+S3Verdict ReadCheck::operator()(HttpResponse& response) {
+  S3Verdict verdict = check_version(response);
+  if (std::holds_alternative<Accepted>(verdict)) verdict = check_range(response);
+  if (std::holds_alternative<Accepted>(verdict)) verdict = check_bytes(response);
+  return verdict;
+}
+
+// Not every server honours If-Match, so the answer's own marks count.
+S3Verdict ReadCheck::check_version(const HttpResponse& response) const {
+  const ObjectInfo& object = request_.object;
+  const std::string_view etag = bare_etag(response.headers.find("etag").value_or(""));
+  if (!object.etag.empty() && !etag.empty()) {
+    if (etag != bare_etag(object.etag))
+      return changed(fmt::format("its ETag was {} and is {}", object.etag, etag));
+    return Accepted{};
+  }
+  const auto modified = parse_http_date(response.headers.find("last-modified").value_or(""));
+  if (modified && object.last_modified_ms != 0 && *modified != object.last_modified_ms / 1000)
+    return changed("its last-modified time differs");
+  return Accepted{};
+}
+
+S3Verdict ReadCheck::check_range(const HttpResponse& response) const {
+  if (response.status != 206) {
+    if (whole()) {
+      if (response.body.size() == request_.length) return Accepted{};
+      const auto announced = response.headers.find("content-length");
+      if (announced && *announced == std::to_string(response.body.size()))
+        return changed(fmt::format("it had {} bytes and has {}", request_.object.size, response.body.size()));
+      return Damaged{fmt::format("{} bytes came instead of {}", response.body.size(), request_.length)};
+    }
+    return std::make_exception_ptr(SourceError(
+        fmt::format("The server ignores Range: asked for a part of {}, it answered {} with all of it.",
+                    object_url_, response.status)));
+  }
+  const auto range = parse_content_range(response.headers.find("content-range").value_or(""));
+  if (!range) return Damaged{"its Content-Range is missing or malformed"};
+  if (range->total && *range->total != request_.object.size)
+    return changed(fmt::format("it had {} bytes and has {}", request_.object.size, *range->total));
+  if (range->first != request_.offset || range->last + 1 != request_.offset + request_.length)
+    return Damaged{fmt::format("bytes {} to {} came instead of {} to {}", range->first, range->last,
+                               request_.offset, request_.offset + request_.length - 1)};
+  if (response.body.size() != request_.length)
+    return Damaged{fmt::format("{} bytes came instead of {}", response.body.size(), request_.length)};
+  return Accepted{};
+}
+
+S3Verdict ReadCheck::check_bytes(const HttpResponse& response) {
+  if (!whole()) return Accepted{};
+  switch (verify_checksum(response.headers, response.body.bytes())) {
+    case ChecksumVerdict::kMatches:
+      return Accepted{};
+    case ChecksumVerdict::kDiffers:
+      return Damaged{"the bytes do not match their x-amz-checksum"};
+    case ChecksumVerdict::kAbsent:
+      break;
+  }
+  const std::string_view etag = bare_etag(request_.object.etag);
+  if (!looks_like_md5(etag) || !facts_->etags_are_md5.load(std::memory_order_relaxed)) return Accepted{};
+  const auto md5 = md5_hex(response.body.bytes());
+  if (!md5 || same_hex(*md5, etag)) return Accepted{};
+  // Two identical bodies: it is the ETag that is no MD5.
+  if (!doubted_.empty() && doubted_.text() == response.body.text()) {
+    if (facts_->etags_are_md5.exchange(false))
+      log(LogLevel::kWarning,
+          "the ETag of {} is not the MD5 of its bytes (as with KMS encryption): ETags of this bucket are no "
+          "longer checked",
+          object_url_);
+    return Accepted{};
+  }
+  doubted_ = response.body;
+  return Damaged{"the MD5 of the bytes is not their ETag"};
+}
+
+}  // namespace alnair

@@ -1,0 +1,49 @@
+// Judges the answers to one ranged read: is it the registered version, all of it, undamaged?
+//
+// Thread safety: BucketFacts is shared by all reads; a ReadCheck is called by one thread at a time.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "alnair/source/object_source.h"
+#include "core/log.h"
+#include "s3/s3_operation.h"
+
+namespace alnair {
+
+// What reads have learned about a bucket.
+struct BucketFacts {
+  std::atomic<bool> etags_are_md5{true};  // until proved otherwise (KMS encryption)
+};
+
+class ReadCheck {
+ public:
+  // `object_url` is for messages.
+  ReadCheck(ReadRequest request, std::string object_url, std::shared_ptr<BucketFacts> facts)
+      : request_(std::move(request)), object_url_(std::move(object_url)), facts_(std::move(facts)) {}
+
+  const ReadRequest& request() const { return request_; }
+
+  // Whether the read takes the whole object: only then do checksums apply, and no Range is sent.
+  bool whole() const { return request_.offset == 0 && request_.length == request_.object.size; }
+
+  S3Verdict operator()(HttpResponse& response);
+
+ private:
+  S3Verdict check_version(const HttpResponse& response) const;
+  S3Verdict check_range(const HttpResponse& response) const;
+  S3Verdict check_bytes(const HttpResponse& response);
+  std::exception_ptr changed(const std::string& how) const;
+
+  const ReadRequest request_;
+  const std::string object_url_;
+  const std::shared_ptr<BucketFacts> facts_;
+  View doubted_;  // an earlier body whose MD5 is not the ETag
+};
+
+// An ETag header without its quotes and weakness mark.
+std::string_view bare_etag(std::string_view header);
+
+}  // namespace alnair

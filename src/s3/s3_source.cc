@@ -1,0 +1,196 @@
+#include "alnair/source/s3_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
+#include <thread>
+
+#include "alnair/core/error.h"
+#include "core/fork.h"
+#include "core/metrics.h"
+#include "s3/read_check.h"
+#include "s3/s3_core.h"
+#include "s3/s3_listing.h"
+#include "s3/s3_operation.h"
+
+namespace alnair {
+namespace {
+
+constexpr std::uint64_t kErrorBodyRoom =
+    64 << 10;  // bytes: an error document may be longer than the range asked for
+
+int loop_threads(int wanted) {
+  if (wanted > 0) return wanted;
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 4);
+}
+
+std::shared_ptr<CredentialGate> make_gate(const S3Config& config) {
+  if (config.options.anonymous) return nullptr;
+  if (config.options.credentials) return std::make_shared<CredentialGate>(*config.options.credentials);
+  return std::make_shared<CredentialGate>([](bool) -> CredentialGate::Fetched {
+    const char* id = std::getenv("AWS_ACCESS_KEY_ID");
+    const char* secret = std::getenv("AWS_SECRET_ACCESS_KEY");
+    if (id == nullptr || secret == nullptr)
+      throw ConfigError(
+          "No AWS credentials were found: looked in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.");
+    const char* token = std::getenv("AWS_SESSION_TOKEN");
+    return {{id, secret, token == nullptr ? "" : token}};
+  });
+}
+
+std::shared_ptr<S3Core> make_core(const S3Config& config) {
+  HttpClientOptions http;
+  http.threads = loop_threads(config.options.event_loop_threads);
+  http.max_connections = config.options.max_connections;
+  http.max_requests =
+      config.options.max_requests > 0 ? config.options.max_requests : config.options.max_connections;
+  http.max_bytes_in_flight = config.options.max_bytes_in_flight;
+  http.ca_bundle = config.options.ca_bundle;
+  return std::make_shared<S3Core>(config, make_http_client(http), make_gate(config));
+}
+
+class S3Source final : public ObjectSource {
+ public:
+  explicit S3Source(S3Config config)
+      : config_(std::move(config)), core_([this] { return make_core(config_); }) {}
+
+  std::string identity() const override { return config_.identity(); }
+
+  void list(std::span<const std::string> prefixes, const std::function<void(std::vector<ObjectInfo>&&)>& page,
+            const Interrupt& interrupt) override {
+    list_objects(core_.get(), prefixes, page, interrupt);
+  }
+
+  std::vector<std::string> names_below(std::string_view prefix, std::size_t limit,
+                                       const Interrupt& interrupt) override {
+    return list_names_below(core_.get(), prefix, limit, interrupt);
+  }
+
+  std::optional<ObjectInfo> stat(std::string_view key, const Interrupt& interrupt) override;
+  std::shared_ptr<PendingRead> read(ReadRequest request, ReadDone done) override;
+
+ private:
+  S3Call call_for(S3Asked::What what, std::string_view key) const {
+    S3Call call;
+    call.what = what;
+    call.key = key;
+    if (config_.options.requester_pays) call.signed_headers.push_back({"x-amz-request-payer", "requester"});
+    return call;
+  }
+
+  const S3Config config_;
+  ForkLocal<S3Core> core_;
+  const std::shared_ptr<BucketFacts> facts_ = std::make_shared<BucketFacts>();
+};
+
+// Waits for an operation, with interruption.
+HttpResponse wait_for(const std::shared_ptr<S3Core>& core, S3Call call, const Interrupt& interrupt) {
+  struct Outcome {
+    std::mutex mutex;
+    std::condition_variable ready;
+    bool done = false;
+    HttpResponse response;
+    std::exception_ptr error;
+  };
+  const auto outcome = std::make_shared<Outcome>();  // outlives this call if `interrupt` throws
+  call.done = [outcome](HttpResponse&& response, std::exception_ptr error) {
+    const std::lock_guard lock(outcome->mutex);
+    outcome->response = std::move(response);
+    outcome->error = error;
+    outcome->done = true;
+    outcome->ready.notify_one();
+  };
+  const auto operation = S3Operation::start(core, std::move(call));
+  std::unique_lock lock(outcome->mutex);
+  while (!outcome->ready.wait_for(lock, std::chrono::milliseconds(100), [&] { return outcome->done; })) {
+    if (!interrupt) continue;
+    lock.unlock();
+    try {
+      interrupt();
+    } catch (...) {
+      operation->cancel();
+      throw;
+    }
+    lock.lock();
+  }
+  if (outcome->error) std::rethrow_exception(outcome->error);
+  return std::move(outcome->response);
+}
+
+ObjectInfo info_from(std::string_view key, const HttpResponse& response, const std::string& object_url) {
+  ObjectInfo info;
+  info.key = key;
+  const std::string_view length = response.headers.find("content-length").value_or("");
+  const auto [end, error] = std::from_chars(length.data(), length.data() + length.size(), info.size);
+  if (error != std::errc() || end != length.data() + length.size())
+    throw SourceError(fmt::format("The answer to HEAD {} has no usable Content-Length.", object_url));
+  info.etag = bare_etag(response.headers.find("etag").value_or(""));
+  info.last_modified_ms =
+      1000 * parse_http_date(response.headers.find("last-modified").value_or("")).value_or(0);
+  const std::string_view storage = response.headers.find("x-amz-storage-class").value_or("");
+  const std::string_view restore = response.headers.find("x-amz-restore").value_or("");
+  info.archived = (storage == "GLACIER" || storage == "DEEP_ARCHIVE") &&
+                  restore.find("ongoing-request=\"false\"") == std::string_view::npos;
+  return info;
+}
+
+// A refused HEAD has no body that would say why, so the bucket is asked; what that throws is clearer.
+std::optional<ObjectInfo> S3Source::stat(std::string_view key, const Interrupt& interrupt) {
+  if (key.empty()) return std::nullopt;
+  const auto core = core_.get();
+  const auto head = [&] {
+    return info_from(key, wait_for(core, call_for(S3Asked::What::kStat, key), interrupt),
+                     config_.object_url(key));
+  };
+  try {
+    return head();
+  } catch (const NotFoundError&) {
+    if (core->bucket_exists.load()) return std::nullopt;
+    try {
+      probe_bucket(core, interrupt);
+    } catch (const AccessError&) {
+      // It exists, and may not be listed.
+    }
+    core->bucket_exists.store(true);
+    return std::nullopt;
+  } catch (const AccessError&) {
+    probe_bucket(core, interrupt);
+    throw;
+  } catch (const ConfigError&) {  // a region that HEAD does not name; the probe learns it
+    probe_bucket(core, interrupt);
+    return head();
+  }
+}
+
+std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) {
+  S3Call call = call_for(S3Asked::What::kRead, request.object.key);
+  const std::uint64_t length = request.length;
+  auto check = std::make_shared<ReadCheck>(std::move(request), config_.object_url(call.key), facts_);
+  const ReadRequest& wanted = check->request();
+  call.may_hedge = config_.options.hedging;
+  call.expected_bytes = length;
+  call.max_body_bytes = std::max(length, kErrorBodyRoom);
+  if (!wanted.object.etag.empty()) call.headers.add("If-Match", fmt::format("\"{}\"", wanted.object.etag));
+  if (check->whole()) {
+    call.signed_headers.push_back({"x-amz-checksum-mode", "ENABLED"});
+  } else {
+    call.headers.add("Range", fmt::format("bytes={}-{}", wanted.offset, wanted.offset + length - 1));
+  }
+  call.check = [check](HttpResponse& response) { return (*check)(response); };
+  call.done = [done = std::move(done)](HttpResponse&& response, std::exception_ptr error) {
+    if (!error) return done({std::move(response.body), nullptr});
+    if (response.failure != HttpFailure::kCancelled) metrics().add(Counter::kSourceErrors);
+    done({{}, error});
+  };
+  return S3Operation::start(core_.get(), std::move(call));
+}
+
+}  // namespace
+
+std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options) {
+  return std::make_shared<S3Source>(resolve_s3_config(bucket, options));
+}
+
+}  // namespace alnair
