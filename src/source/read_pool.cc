@@ -1,33 +1,12 @@
 #include "source/read_pool.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <system_error>
 
 #include "alnair/core/error.h"
+#include "core/block_signals.h"
 
 namespace alnair {
-namespace {
-
-// New threads inherit this: signals are for the program's own threads (Python handles Ctrl-C on its main
-// thread).
-class BlockSignals {
- public:
-  BlockSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &previous_);
-  }
-  ~BlockSignals() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
-
- private:
-  sigset_t previous_;
-};
-
-}  // namespace
-
 struct ReadPool::State {
   std::mutex mutex;
   std::condition_variable changed;
