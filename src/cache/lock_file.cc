@@ -16,7 +16,8 @@
 namespace alnair {
 namespace {
 
-// All lock files that this process has opened. A list without a mutex: a forked child could inherit one locked.
+// All lock files that this process has opened. A list without a mutex: a forked child could inherit one
+// locked.
 std::atomic<LockFile*> g_open_files{nullptr};
 
 struct flock record_lock(short type, std::uint64_t offset) {
@@ -41,8 +42,10 @@ LockFile* LockFile::find_open(std::uint64_t device, std::uint64_t inode) {
   return nullptr;
 }
 
-// 1. stat() before open(): a second descriptor of a known file must not come to be, as it could never be closed.
-// 2. Where two threads open a file at once, or it was replaced after step 1, the loser's descriptor is left open for
+// 1. stat() before open(): a second descriptor of a known file must not come to be, as it could never be
+// closed.
+// 2. Where two threads open a file at once, or it was replaced after step 1, the loser's descriptor is left
+// open for
 //    ever: closing it would drop the winner's locks. A known file cannot be confused with another: its inode
 //    number is not given out again while the descriptor is open.
 LockFile& LockFile::open(const std::string& path) {
@@ -111,7 +114,8 @@ bool LockFile::is_locked_by_other_process(std::uint64_t offset) {
 
 LockFile::Guard LockFile::wait_exclusive(std::uint64_t offset, std::chrono::milliseconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
-  for (auto pause = std::chrono::microseconds(20);; pause = std::min(pause * 2, std::chrono::microseconds(2000))) {
+  for (auto pause = std::chrono::microseconds(20);;
+       pause = std::min(pause * 2, std::chrono::microseconds(2000))) {
     if (Guard guard = try_exclusive(offset)) return guard;
     if (std::chrono::steady_clock::now() >= deadline) return {};
     std::this_thread::sleep_for(pause);

@@ -1,11 +1,14 @@
 // Locks among all threads of all processes of a node, that die with their holder.
 //
-// A lock is one byte offset of one file, locked by a POSIX record lock (fcntl): the kernel releases it when its holder
-// dies, even by SIGKILL, and a forked child does not inherit it. Record locks have two traps, which this class is there
-// to close:
-// - Closing *any* descriptor of the file drops all locks of the process. So a process opens a lock file once, and
-//   never closes it (O_CLOEXEC apart); forked children go on using the descriptor. Nobody else may open the file.
-// - They do not exclude the threads of one process. So a table in the process says what it holds; a forked child begins
+// A lock is one byte offset of one file, locked by a POSIX record lock (fcntl): the kernel releases it when
+// its holder dies, even by SIGKILL, and a forked child does not inherit it. Record locks have two traps,
+// which this class is there to close:
+// - Closing *any* descriptor of the file drops all locks of the process. So a process opens a lock file once,
+// and
+//   never closes it (O_CLOEXEC apart); forked children go on using the descriptor. Nobody else may open the
+//   file.
+// - They do not exclude the threads of one process. So a table in the process says what it holds; a forked
+// child begins
 //   with an empty one.
 //
 // The file must lie on a local file system: node memory's directory. It holds no bytes.
@@ -41,7 +44,8 @@ constexpr std::uint64_t lock_offset(LockPurpose purpose, std::uint64_t index = 0
 
 class LockFile {
  public:
-  // A held lock, released at the end of the scope. In a forked child, releasing an inherited one does nothing.
+  // A held lock, released at the end of the scope. In a forked child, releasing an inherited one does
+  // nothing.
   class Guard {
    public:
     Guard() = default;
@@ -56,7 +60,8 @@ class LockFile {
 
    private:
     friend class LockFile;
-    Guard(LockFile* file, std::uint64_t offset) : file_(file), offset_(offset), generation_(fork_generation()) {}
+    Guard(LockFile* file, std::uint64_t offset)
+        : file_(file), offset_(offset), generation_(fork_generation()) {}
     void swap(Guard& other) noexcept {
       std::swap(file_, other.file_);
       std::swap(offset_, other.offset_);
@@ -68,14 +73,15 @@ class LockFile {
     std::uint64_t generation_ = 0;
   };
 
-  // Opens (or makes, mode 0600) the file. The result is the same object for the same file, and lives as long as the
-  // process. Throws CacheError.
+  // Opens (or makes, mode 0600) the file. The result is the same object for the same file, and lives as long
+  // as the process. Throws CacheError.
   static LockFile& open(const std::string& path);
 
   LockFile(const LockFile&) = delete;
   LockFile& operator=(const LockFile&) = delete;
 
-  // false: someone else holds it, another thread of this process (or this one) included. Exclusive locks do not nest.
+  // false: someone else holds it, another thread of this process (or this one) included. Exclusive locks do
+  // not nest.
   bool try_lock_exclusive(std::uint64_t offset);
   // false: someone holds it exclusively. Each success needs its own unlock().
   bool try_lock_shared(std::uint64_t offset);
@@ -87,7 +93,9 @@ class LockFile {
   bool is_locked_by_other_process(std::uint64_t offset);
 
   // Empty guards: not granted.
-  Guard try_exclusive(std::uint64_t offset) { return try_lock_exclusive(offset) ? Guard(this, offset) : Guard(); }
+  Guard try_exclusive(std::uint64_t offset) {
+    return try_lock_exclusive(offset) ? Guard(this, offset) : Guard();
+  }
   Guard try_shared(std::uint64_t offset) { return try_lock_shared(offset) ? Guard(this, offset) : Guard(); }
   // Polls (F_SETLKW would see deadlocks where there are none, among threads). Not fair.
   Guard wait_exclusive(std::uint64_t offset, std::chrono::milliseconds timeout);

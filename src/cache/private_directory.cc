@@ -27,19 +27,21 @@ std::string open_private_directory(const std::string& path) {
   if (fd < 0) {
     const int error = errno;
     if (lstat(name.c_str(), &status) == 0 && S_ISLNK(status.st_mode))
-      throw CacheError(fmt::format("the cache directory {} is a symbolic link; name the directory itself", name));
+      throw CacheError(
+          fmt::format("the cache directory {} is a symbolic link; name the directory itself", name));
     if (lstat(name.c_str(), &status) == 0 && status.st_uid != geteuid())
-      throw CacheError(fmt::format("the cache directory {} belongs to user {}, not to this process's user {}", name,
-                                   status.st_uid, geteuid()));
+      throw CacheError(fmt::format("the cache directory {} belongs to user {}, not to this process's user {}",
+                                   name, status.st_uid, geteuid()));
     throw CacheError(fmt::format("cannot open the cache directory {}: {}", name, std::strerror(error)));
   }
   const bool known = fstat(fd, &status) == 0;
   const bool ours = known && status.st_uid == geteuid();
-  if (ours && (status.st_mode & 0777) != 0700) fchmod(fd, 0700);  // fails on a read-only file system: no matter
+  if (ours && (status.st_mode & 0777) != 0700)
+    fchmod(fd, 0700);  // fails on a read-only file system: no matter
   close(fd);
   if (!ours)
-    throw CacheError(fmt::format("the cache directory {} belongs to user {}, not to this process's user {}", name,
-                                 status.st_uid, geteuid()));
+    throw CacheError(fmt::format("the cache directory {} belongs to user {}, not to this process's user {}",
+                                 name, status.st_uid, geteuid()));
   return name;
 }
 

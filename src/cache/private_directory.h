@@ -5,9 +5,9 @@
 
 namespace alnair {
 
-// Makes `path` (mode 0700, parents too) if it is missing, and checks that it is a directory, no symbolic link, and the
-// effective user's; a laxer mode is made 0700. Returns the path without trailing slashes. Throws CacheError, which names
-// the directory and what was expected.
+// Makes `path` (mode 0700, parents too) if it is missing, and checks that it is a directory, no symbolic
+// link, and the effective user's; a laxer mode is made 0700. Returns the path without trailing slashes.
+// Throws CacheError, which names the directory and what was expected.
 std::string open_private_directory(const std::string& path);
 
 }  // namespace alnair

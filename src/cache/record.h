@@ -4,11 +4,11 @@
 //   0       4      magic
 //   4       4      length of the payload in bytes
 //   8       32     content hash
-//   40      8      checksum: XXH3-64 of the payload, seeded by the XXH3-64 of bytes 4..39, seeded by the segment's nonce
-//   48      length payload, then zeros up to the next multiple of 16
+//   40      8      checksum: XXH3-64 of the payload, seeded by the XXH3-64 of bytes 4..39, seeded by the
+//   segment's nonce 48      length payload, then zeros up to the next multiple of 16
 //
-// Integers are little-endian. Because the nonce is random and its segment's own, an object's bytes cannot pose as a
-// record, and a record left over from another segment is none in this one.
+// Integers are little-endian. Because the nonce is random and its segment's own, an object's bytes cannot
+// pose as a record, and a record left over from another segment is none in this one.
 //
 // Pure functions; thread-safe.
 #pragma once
@@ -23,10 +23,11 @@
 
 namespace alnair {
 
-static_assert(std::endian::native == std::endian::little, "segments are little-endian, and mapped as they are");
+static_assert(std::endian::native == std::endian::little,
+              "segments are little-endian, and mapped as they are");
 
 inline constexpr std::uint64_t kRecordAlignment = 16;
-inline constexpr std::uint32_t kRecordMagic = 0x31636552;             // "Rec1"
+inline constexpr std::uint32_t kRecordMagic = 0x31636552;  // "Rec1"
 inline constexpr std::uint64_t kMaxSegmentBytes = std::uint64_t{64} << 20;
 
 struct RecordHeader {
@@ -56,13 +57,15 @@ inline RecordHeader make_record_header(const ContentHash& hash, std::span<const 
   return header;
 }
 
-// The header at `offset` of a segment of which `segment` is mapped or read, if a whole record could lie there. Nothing is
-// verified but the bounds and the magic.
-inline std::optional<RecordHeader> read_record_header(std::span<const std::byte> segment, std::uint64_t offset) {
+// The header at `offset` of a segment of which `segment` is mapped or read, if a whole record could lie
+// there. Nothing is verified but the bounds and the magic.
+inline std::optional<RecordHeader> read_record_header(std::span<const std::byte> segment,
+                                                      std::uint64_t offset) {
   if (offset > segment.size() || segment.size() - offset < sizeof(RecordHeader)) return std::nullopt;
   RecordHeader header;
   std::memcpy(&header, segment.data() + offset, sizeof header);
-  if (header.magic != kRecordMagic || segment.size() - offset - sizeof header < header.length) return std::nullopt;
+  if (header.magic != kRecordMagic || segment.size() - offset - sizeof header < header.length)
+    return std::nullopt;
   return header;
 }
 
@@ -72,7 +75,8 @@ inline std::span<const std::byte> record_payload(std::span<const std::byte> segm
 }
 
 // Whether header and payload are what was written into the segment of this nonce.
-inline bool verify_record(const RecordHeader& header, std::span<const std::byte> payload, std::uint64_t nonce) {
+inline bool verify_record(const RecordHeader& header, std::span<const std::byte> payload,
+                          std::uint64_t nonce) {
   return header.magic == kRecordMagic && header.length == payload.size() &&
          header.checksum == record_checksum(header, payload, nonce);
 }

@@ -30,8 +30,8 @@ struct SharedIndex::Header {
   std::uint64_t reserved[5];
 };
 
-SharedIndex::SharedIndex(std::string prefix, std::uint64_t first_entries, std::uint64_t max_bytes, LockFile& locks,
-                         std::uint64_t growth_lock)
+SharedIndex::SharedIndex(std::string prefix, std::uint64_t first_entries, std::uint64_t max_bytes,
+                         LockFile& locks, std::uint64_t growth_lock)
     : prefix_(std::move(prefix)),
       first_entries_(std::bit_ceil(std::max<std::uint64_t>(first_entries, kBucketWords))),
       max_bytes_(max_bytes),
@@ -56,7 +56,8 @@ std::uint64_t SharedIndex::bytes() const {
 
 int SharedIndex::newest() const {
   int count = count_.load(std::memory_order_acquire);
-  while (count > 0 && count < kMaxTables && tables_[count - 1].header->grown.load(std::memory_order_relaxed) != 0) {
+  while (count > 0 && count < kMaxTables &&
+         tables_[count - 1].header->grown.load(std::memory_order_relaxed) != 0) {
     if (opening_.exchange(true, std::memory_order_acquire)) break;  // another thread is at it
     count = count_.load(std::memory_order_acquire);
     const bool opened = count < kMaxTables && open_table(count);
@@ -83,7 +84,8 @@ bool SharedIndex::open_table(int index) const {
     munmap(memory, bytes);
     return false;
   }
-  tables_[index] = {header, reinterpret_cast<std::atomic<std::uint64_t>*>(header + 1), words / kBucketWords - 1, bytes};
+  tables_[index] = {header, reinterpret_cast<std::atomic<std::uint64_t>*>(header + 1),
+                    words / kBucketWords - 1, bytes};
   return true;
 }
 
@@ -106,10 +108,12 @@ bool SharedIndex::make_table(int index) {
   return false;
 }
 
-// Adds table number `full`, because `full` tables are not enough. Killed at any instant, this leaves a sound index:
+// Adds table number `full`, because `full` tables are not enough. Killed at any instant, this leaves a sound
+// index:
 // 1. Take the growth lock, so that one process at a time does this.
 // 2. If the table exists by now, map it. (A damaged one is as good as absent: step 3 replaces it.)
-// 3. Else write it under a temporary name and rename it: nobody sees half a table. A kill before the rename leaves a
+// 3. Else write it under a temporary name and rename it: nobody sees half a table. A kill before the rename
+// leaves a
 //    file that the next one to come removes; a kill after it leaves what step 2 finds.
 // 4. Set `grown` in the table before, where other processes see it at their next lookup.
 bool SharedIndex::grow(int full) {
@@ -118,11 +122,13 @@ bool SharedIndex::grow(int full) {
     errno = EAGAIN;
     return false;
   }
-  while (opening_.exchange(true, std::memory_order_acquire)) {}  // held for the time of one mmap
+  while (opening_.exchange(true, std::memory_order_acquire)) {
+  }  // held for the time of one mmap
   bool grown = count_.load(std::memory_order_acquire) > full;
   if (!grown && full < kMaxTables) {
     grown = open_table(full);
-    const std::uint64_t bytes = sizeof(Header) * (full + 1) + ((first_entries_ << (full + 1)) - first_entries_) * 8;
+    const std::uint64_t bytes =
+        sizeof(Header) * (full + 1) + ((first_entries_ << (full + 1)) - first_entries_) * 8;
     if (!grown && (full == 0 || bytes <= max_bytes_)) grown = make_table(full) && open_table(full);
     if (grown) {
       if (full > 0) tables_[full - 1].header->grown.store(1, std::memory_order_relaxed);
@@ -144,7 +150,8 @@ bool SharedIndex::insert(const ContentHash& hash, Location place, const IsStale&
 }
 
 // Takes a free word of the emptier bucket, else a stale one. Lost races for a word are tried again.
-bool SharedIndex::insert_into(const Table& table, std::uint64_t key, std::uint64_t word, const IsStale& is_stale) {
+bool SharedIndex::insert_into(const Table& table, std::uint64_t key, std::uint64_t word,
+                              const IsStale& is_stale) {
   for (int attempt = 0; attempt < 4; ++attempt) {
     std::atomic<std::uint64_t>* target = nullptr;
     std::uint64_t expected = 0;
@@ -187,7 +194,8 @@ bool SharedIndex::mark(const ContentHash& hash, Location place) {
   bool marked = false;
   find_word(hash, [&](std::atomic<std::uint64_t>& cell, std::uint64_t word) {
     if (location(word) != place) return false;
-    marked = (word & kMark) == 0 && cell.compare_exchange_strong(word, word | kMark, std::memory_order_acq_rel);
+    marked =
+        (word & kMark) == 0 && cell.compare_exchange_strong(word, word | kMark, std::memory_order_acq_rel);
     return true;
   });
   return marked;

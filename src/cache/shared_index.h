@@ -1,11 +1,11 @@
 // The index from content hashes to places in segments, shared by all processes of a node.
 //
-// It is a hint and no more. Each entry is one atomic 64-bit word, so there is no lock that a killed process could
-// hold, and no half-written entry. A wrong, lost or stale entry is only a miss: the record that it leads to carries its
-// own hash and checksum, and the caller checks them.
+// It is a hint and no more. Each entry is one atomic 64-bit word, so there is no lock that a killed process
+// could hold, and no half-written entry. A wrong, lost or stale entry is only a miss: the record that it
+// leads to carries its own hash and checksum, and the caller checks them.
 //
-// On disk: tables `<prefix>-0`, `<prefix>-1`..., each twice as large as the one before. A table is a 64-byte header and
-// buckets of eight words; an entry is in one of two buckets. A word is
+// On disk: tables `<prefix>-0`, `<prefix>-1`..., each twice as large as the one before. A table is a 64-byte
+// header and buckets of eight words; an entry is in one of two buckets. A word is
 //   bits 41..63  tag: 23 bits of the content hash
 //   bit  40      mark: for the caller's use (a chunk that was read, or consumed)
 //   bits 22..39  segment id
@@ -37,8 +37,8 @@ class SharedIndex {
  public:
   static constexpr std::uint32_t kSegmentIds = 1u << 18;
 
-  // Opens the tables that exist; makes the first if there is none. Damaged tables are replaced by empty ones. Throws
-  // CacheError if there is no room, or the directory is not writable.
+  // Opens the tables that exist; makes the first if there is none. Damaged tables are replaced by empty ones.
+  // Throws CacheError if there is no room, or the directory is not writable.
   //   first_entries: capacity of the first table; max_bytes: of all tables together.
   //   growth_lock: held (in `locks`) by who adds a table.
   SharedIndex(std::string prefix, std::uint64_t first_entries, std::uint64_t max_bytes, LockFile& locks,
@@ -47,14 +47,16 @@ class SharedIndex {
   SharedIndex(const SharedIndex&) = delete;
   SharedIndex& operator=(const SharedIndex&) = delete;
 
-  // Calls `visit(Location)` for each entry that may be the hash's, until it returns true. Returns whether it did.
+  // Calls `visit(Location)` for each entry that may be the hash's, until it returns true. Returns whether it
+  // did.
   template <typename Visit>
   bool find(const ContentHash& hash, Visit&& visit) const {
-    return find_word(hash, [&](const std::atomic<std::uint64_t>&, std::uint64_t word) { return visit(location(word)); });
+    return find_word(
+        hash, [&](const std::atomic<std::uint64_t>&, std::uint64_t word) { return visit(location(word)); });
   }
 
-  // Adds an entry. The word of an entry whose segment `is_stale(id)` may be taken for it. Adds a table when the others are
-  // full; false if that fails or max_bytes is reached.
+  // Adds an entry. The word of an entry whose segment `is_stale(id)` may be taken for it. Adds a table when
+  // the others are full; false if that fails or max_bytes is reached.
   using IsStale = std::function<bool(std::uint32_t segment)>;
   bool insert(const ContentHash& hash, Location place, const IsStale& is_stale);
 
@@ -89,7 +91,8 @@ class SharedIndex {
     return word >> 41;
   }
   static Location location(std::uint64_t word) {
-    return {static_cast<std::uint32_t>(word >> 22 & (kSegmentIds - 1)), static_cast<std::uint32_t>(word & 0x3fffff) << 4};
+    return {static_cast<std::uint32_t>(word >> 22 & (kSegmentIds - 1)),
+            static_cast<std::uint32_t>(word & 0x3fffff) << 4};
   }
   static std::uint64_t make_word(const ContentHash& hash, Location place) {
     return tag(hash) << 41 | static_cast<std::uint64_t>(place.segment) << 22 | place.offset >> 4;

@@ -8,6 +8,11 @@
 #include <new>
 
 namespace alnair {
+
+#if defined(__x86_64__)
+unsigned long long checksum64_avx2(const void* bytes, unsigned long size, unsigned long long seed);
+#endif
+
 namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
@@ -81,6 +86,10 @@ ContentHash content_hash(std::span<const std::byte> bytes) {
 }
 
 std::uint64_t checksum64(std::span<const std::byte> bytes, std::uint64_t seed) {
+#if defined(__x86_64__)
+  static const bool avx2 = __builtin_cpu_supports("avx2");
+  if (avx2 && bytes.size() > 240) return checksum64_avx2(bytes.data(), bytes.size(), seed);
+#endif
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 

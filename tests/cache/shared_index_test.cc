@@ -73,7 +73,8 @@ TEST_F(SharedIndexTest, TakesTheWordsOfStaleEntriesInsteadOfGrowing) {
   while (index.insert(hash_of(inserted), {5, 16}, never_stale)) ++inserted;
   EXPECT_GE(inserted, 48u);  // of 64
   EXPECT_FALSE(index.insert(hash_of(9999), place_of(9999), never_stale));
-  EXPECT_TRUE(index.insert(hash_of(9999), place_of(9999), [](std::uint32_t segment) { return segment == 5; }));
+  EXPECT_TRUE(
+      index.insert(hash_of(9999), place_of(9999), [](std::uint32_t segment) { return segment == 5; }));
   EXPECT_TRUE(finds(index, 9999));
   EXPECT_EQ(index.tables(), 1);
 }

@@ -22,6 +22,13 @@ namespace alnair {
 // Names the dataset a chunk is put for: eviction drops whole datasets that no live job holds. 0: none.
 using DatasetTag = std::uint64_t;
 
+// What node memory gives up when it is full (src/cache/policy.h says exactly).
+enum class EvictionPolicy {
+  kNone,    // chunks of live jobs stay; datasets that no live job holds go, the least recently used one first
+  kLru,     // the segment that was read longest ago goes
+  kS3Fifo,  // first in, first out, but chunks that were read again are kept
+};
+
 struct PutRequest {
   ContentHash hash;
   View bytes;

@@ -26,8 +26,6 @@
 
 namespace alnair {
 
-enum class EvictionPolicy { kNone, kLru, kS3Fifo };
-
 // Where chunks are kept on this node. Sizes are bytes. 0 in a limit: the default, from what is free (docs/configuration.md).
 // The first process on a node records the limits of a memory directory; later ones adopt them.
 struct CacheOptions {

@@ -1,0 +1,201 @@
+#include "cache/memory/allocator.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "cache/record.h"
+
+namespace alnair {
+namespace {
+
+constexpr std::chrono::milliseconds kAllocationTimeout{2000};
+constexpr std::uint32_t kMaxOpenSegments = 16;
+constexpr std::uint64_t kPage = 4096;
+
+std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Large enough that counting files is rare, small enough that open segments take a small share of the limit.
+std::uint64_t growth_step(const MemoryLimits& limits) {
+  return std::clamp<std::uint64_t>(std::bit_floor(std::max<std::uint64_t>(limits.limit / 256, 1)), 64 << 10,
+                                   std::max<std::uint64_t>(limits.segment, 64 << 10));
+}
+
+std::uint64_t random_nonce() {
+  std::uint64_t nonce = 0;
+  while (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce) {
+  }
+  return nonce;
+}
+
+}  // namespace
+
+SegmentAllocator::SegmentAllocator(std::string directory, LockFile& locks, MemoryControl& control,
+                                   SharedIndex& index, SegmentMap& segments, Clock clock)
+    : directory_(std::move(directory)),
+      locks_(locks),
+      control_(control),
+      index_(index),
+      segments_(segments),
+      policy_(policy_for(control.limits().policy)),
+      clock_(clock),
+      step_(growth_step(control.limits())) {}
+
+LockFile::Guard SegmentAllocator::allocation_lock() {
+  return locks_.wait_exclusive(lock_offset(LockPurpose::kAllocation), kAllocationTimeout);
+}
+
+void SegmentAllocator::clean_up() {
+  if (const LockFile::Guard lock = allocation_lock()) {
+    free_dead_segments();
+    count_blocks(true);
+  }
+}
+
+bool SegmentAllocator::fits(const SegmentSlot& slot, const SegmentKind& kind, std::uint64_t bytes) const {
+  return slot.state() == SegmentState::kOpen && slot.dataset == kind.dataset &&
+         slot.area == static_cast<std::uint32_t>(kind.area) &&
+         slot.published + bytes <= control_.limits().segment;
+}
+
+bool SegmentAllocator::is_busy(const SegmentKind& kind, std::uint64_t bytes) {
+  for (std::uint32_t number = 0; number < control_.slots(); ++number)
+    if (fits(control_.slot(number), kind, bytes)) return true;
+  return false;
+}
+
+std::optional<OpenSegment> SegmentAllocator::adopt(const SegmentKind& kind, std::uint64_t bytes) {
+  for (std::uint32_t number = 0; number < control_.slots(); ++number) {
+    SegmentSlot& slot = control_.slot(number);
+    if (!fits(slot, kind, bytes)) continue;
+    OpenSegment segment;
+    segment.owner = locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, number));
+    if (!segment.owner || !fits(slot, kind, bytes)) continue;  // owned, or sealed or evicted meanwhile
+    segment.sequence = slot.sequence();
+    segment.nonce = slot.nonce;
+    segment.position = slot.published;
+    segment.file =
+        FileDescriptor(open(segments_.path(segment.sequence).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    struct stat status {};
+    if (segment.file && fstat(segment.file.get(), &status) == 0 &&
+        static_cast<std::uint64_t>(status.st_size) >= segment.position &&
+        segment.position % kRecordAlignment == 0 && segment.position >= kFirstRecord) {
+      segment.reserved = static_cast<std::uint64_t>(status.st_size);
+      return segment;
+    }
+    slot.set(segment.sequence, SegmentState::kSealed);  // its file is gone or cut: nothing can be appended
+  }
+  return std::nullopt;
+}
+
+// Under the allocation lock, step by step so that a kill at any point leaves something that is recognised:
+// 1. Make room: count files, evict until the first step fits.
+// 2. Fill in a free slot and mark it `making`. (Killed from here on: the next holder of the lock frees it.)
+// 3. Make the file, reserve its blocks, write its header.
+// 4. Mark the slot `open`: now it can be found, adopted and evicted.
+std::optional<OpenSegment> SegmentAllocator::make(const SegmentKind& kind, std::uint64_t bytes,
+                                                  std::vector<Survivor>* survivors) {
+  const LockFile::Guard lock = allocation_lock();
+  const std::uint64_t size = std::min(round_up(kFirstRecord + bytes, step_), control_.limits().segment);
+  if (!lock || !may_open_another() || !make_room(kind, size, survivors)) return std::nullopt;
+  const std::optional<std::uint64_t> sequence = free_sequence();
+  if (!sequence) return std::nullopt;
+  SegmentSlot& slot = control_.slot(*sequence);
+  OpenSegment segment;
+  segment.owner =
+      locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, *sequence & (control_.slots() - 1)));
+  if (!segment.owner) return std::nullopt;
+  segment.sequence = *sequence;
+  segment.nonce = random_nonce();
+  segment.position = kFirstRecord;
+  slot.nonce = segment.nonce;
+  slot.dataset = kind.dataset;
+  slot.area = static_cast<std::uint32_t>(kind.area);
+  slot.last_use = clock_();
+  slot.published = kFirstRecord;
+  slot.records = 0;
+  slot.consumed = 0;
+  slot.set(*sequence, SegmentState::kMaking);
+  control_.next_sequence().store(*sequence + 1);
+
+  const std::string path = segments_.path(*sequence);
+  segment.file = FileDescriptor(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  const SegmentHeader header{kSegmentMagic, *sequence, segment.nonce, kind.dataset};
+  if (segment.file && extend(segment, kind, size, survivors) &&
+      pwrite(segment.file.get(), &header, sizeof header, 0) == sizeof header) {
+    segment.reserved = size;
+    slot.set(*sequence, SegmentState::kOpen);
+    return segment;
+  }
+  ++faults_;
+  unlink(path.c_str());
+  slot.set(*sequence, SegmentState::kFree);
+  return std::nullopt;
+}
+
+bool SegmentAllocator::reserve(OpenSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
+                               std::vector<Survivor>* survivors) {
+  if (segment.position + bytes <= segment.reserved) return true;
+  const std::uint64_t size = std::min(round_up(segment.position + bytes, step_), control_.limits().segment);
+  const LockFile::Guard lock = allocation_lock();
+  if (!lock || !make_room(kind, size - segment.reserved, survivors)) return false;
+  if (!extend(segment, kind, size, survivors)) return false;
+  segment.reserved = size;
+  return true;
+}
+
+// Reserves blocks up to `size`. A full file system (others use it too) is answered by evicting.
+bool SegmentAllocator::extend(const OpenSegment& segment, const SegmentKind& kind, std::uint64_t size,
+                              std::vector<Survivor>* survivors) {
+  for (;;) {
+    const int error = posix_fallocate(segment.file.get(), 0, static_cast<off_t>(size));
+    if (error == 0) return true;
+    if (error == EINTR) continue;
+    ++faults_;
+    if (error != ENOSPC || !evict_one(kind, count_blocks(false), survivors)) return false;
+  }
+}
+
+// The owner lock is held. The file is cut only after the last record: readers never look beyond `published`.
+void SegmentAllocator::seal(OpenSegment& segment) {
+  control_.slot(segment.sequence).set(segment.sequence, SegmentState::kSealed);
+  if (ftruncate(segment.file.get(), static_cast<off_t>(round_up(segment.position, kPage))) != 0) ++faults_;
+}
+
+// Seals the segment that was used longest ago if too many are open.
+bool SegmentAllocator::may_open_another() {
+  std::vector<std::uint32_t> opened;
+  for (std::uint32_t number = 0; number < control_.slots(); ++number)
+    if (control_.slot(number).state() == SegmentState::kOpen) opened.push_back(number);
+  if (opened.size() < kMaxOpenSegments) return true;
+  std::sort(opened.begin(), opened.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return control_.slot(a).last_use < control_.slot(b).last_use;
+  });
+  for (const std::uint32_t number : opened) {
+    SegmentSlot& slot = control_.slot(number);
+    OpenSegment segment;
+    segment.owner = locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, number));
+    if (!segment.owner || slot.state() != SegmentState::kOpen) continue;
+    segment.sequence = slot.sequence();
+    segment.position = slot.published;
+    segment.file =
+        FileDescriptor(open(segments_.path(segment.sequence).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    seal(segment);
+    return true;
+  }
+  return false;
+}
+
+std::optional<std::uint64_t> SegmentAllocator::free_sequence() {
+  const std::uint64_t next = control_.next_sequence();
+  for (std::uint64_t sequence = next; sequence < next + control_.slots(); ++sequence)
+    if (control_.slot(sequence).state() == SegmentState::kFree) return sequence;
+  return std::nullopt;
+}
+
+}  // namespace alnair

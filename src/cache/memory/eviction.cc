@@ -1,0 +1,205 @@
+// The part of SegmentAllocator that counts files and evicts segments. All of it runs under the allocation
+// lock.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <memory>
+#include <string_view>
+
+#include "cache/memory/allocator.h"
+#include "cache/record.h"
+
+namespace alnair {
+namespace {
+
+// The sequence in "segment-17" or "dead-17".
+std::optional<std::uint64_t> sequence_of(std::string_view name) {
+  for (const std::string_view prefix : {"segment-", "dead-"}) {
+    if (!name.starts_with(prefix)) continue;
+    std::uint64_t sequence = 0;
+    const char* end = name.data() + name.size();
+    const auto [parsed, error] = std::from_chars(name.data() + prefix.size(), end, sequence);
+    if (error == std::errc() && parsed == end) return sequence;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+// Files that no slot knows are left over from killed processes; as files are made and renamed under the
+// allocation lock only, they can be removed by its holder.
+SegmentAllocator::Blocks SegmentAllocator::count_blocks(bool remove_orphans) {
+  Blocks blocks;
+  blocks.of_slot.resize(control_.slots());
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(directory_.c_str()), closedir);
+  while (const dirent* entry = directory ? readdir(directory.get()) : nullptr) {
+    struct stat status {};
+    if (fstatat(dirfd(directory.get()), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !S_ISREG(status.st_mode))
+      continue;
+    const std::uint64_t bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (const auto sequence = sequence_of(entry->d_name)) {
+      const SegmentSlot& slot = control_.slot(*sequence);
+      const SegmentState state = slot.state();
+      if (slot.sequence() != *sequence || state == SegmentState::kFree) {
+        if (remove_orphans && unlinkat(dirfd(directory.get()), entry->d_name, 0) == 0) continue;
+      } else {
+        const bool transit = slot.area == static_cast<std::uint32_t>(SegmentArea::kTransit);
+        blocks.of_slot[*sequence & (control_.slots() - 1)] = bytes;
+        if (transit) blocks.transit += bytes;
+        if (state == SegmentState::kDead) (transit ? blocks.dead_transit : blocks.dead) += bytes;
+      }
+    }
+    blocks.total += bytes;
+  }
+  return blocks;
+}
+
+void SegmentAllocator::free_dead_segments() {
+  for (std::uint32_t number = 0; number < control_.slots(); ++number) {
+    SegmentSlot& slot = control_.slot(number);
+    const SegmentState state = slot.state();
+    const std::uint64_t sequence = slot.sequence();
+    if (state == SegmentState::kFree) continue;
+    if ((sequence & (control_.slots() - 1)) == number) {  // else it is garbage
+      if (state == SegmentState::kOpen || state == SegmentState::kSealed) continue;
+      if (state == SegmentState::kDead && locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number)))
+        continue;
+      unlink(segments_.path(sequence).c_str());
+      unlink(segments_.dead_path(sequence).c_str());
+    }
+    slot.set(sequence, SegmentState::kFree);
+  }
+}
+
+bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
+                                 std::vector<Survivor>* survivors) {
+  const bool transit = kind.area == SegmentArea::kTransit;
+  const MemoryLimits& limits = control_.limits();
+  // The index may double at any time: as much again as it takes is kept free for it.
+  const std::uint64_t growth = index_.bytes();
+  const std::uint64_t budget =
+      transit ? limits.transit : limits.limit - std::min(limits.limit, limits.transit + growth);
+  segments_.drop_evicted();
+  free_dead_segments();
+  for (;;) {
+    const Blocks blocks = count_blocks(true);
+    const std::uint64_t used = transit ? blocks.transit : blocks.total - blocks.transit;
+    const std::uint64_t dead = transit ? blocks.dead_transit : blocks.dead;
+    if (used + bytes <= budget) return true;
+    // Room that is on its way: evicted segments go when their last process unmaps them. Evicting more in the
+    // meantime would throw away everything.
+    if (used - dead + bytes <= budget) return false;
+    if (!evict_one(kind, blocks, survivors)) return false;
+  }
+}
+
+bool SegmentAllocator::evict_one(const SegmentKind& kind, const Blocks& blocks,
+                                 std::vector<Survivor>* survivors) {
+  const bool transit = kind.area == SegmentArea::kTransit;
+  std::map<DatasetTag, bool> held;
+  std::vector<std::uint32_t> slots;
+  std::vector<SegmentInfo> infos;
+  for (std::uint32_t number = 0; number < control_.slots(); ++number) {
+    const SegmentSlot& slot = control_.slot(number);
+    const SegmentState state = slot.state();
+    if (state != SegmentState::kSealed && state != SegmentState::kOpen) continue;
+    if ((slot.area == static_cast<std::uint32_t>(SegmentArea::kTransit)) != transit) continue;
+    if (state == SegmentState::kOpen && locks_.is_locked(lock_offset(LockPurpose::kSegmentOwner, number)))
+      continue;
+    const DatasetTag dataset = slot.dataset;
+    auto known = held.find(dataset);
+    if (known == held.end()) {
+      const bool is_held = dataset != 0 && locks_.is_locked(lock_offset(LockPurpose::kDatasetHold, dataset));
+      known = held.emplace(dataset, is_held).first;
+    }
+    slots.push_back(number);
+    infos.push_back({dataset, known->second, slot.area == static_cast<std::uint32_t>(SegmentArea::kMain),
+                     slot.sequence(), slot.last_use, blocks.of_slot[number]});
+  }
+  const std::optional<Eviction> eviction =
+      transit ? choose_transit(slots) : policy_.choose(infos, kind.dataset);
+  if (!eviction) return false;
+  const std::uint32_t victim = slots[eviction->victim];
+  // Keeps writers out of an open segment. If one was faster, its segment is not shown to the policy next
+  // time.
+  const LockFile::Guard owner = locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, victim));
+  if (!owner) return true;
+  if (eviction->keep_read_chunks && survivors != nullptr) rescue(victim, *survivors);
+  evicted_bytes_ += blocks.of_slot[victim];
+  evict(victim);
+  return true;
+}
+
+// Segments whose chunks were all consumed go first, then the oldest.
+std::optional<Eviction> SegmentAllocator::choose_transit(const std::vector<std::uint32_t>& slots) const {
+  const auto rank = [&](std::uint32_t number) {
+    const SegmentSlot& slot = control_.slot(number);
+    const bool used_up = slot.records > 0 && slot.consumed >= slot.records;
+    return std::pair(!used_up, slot.sequence());
+  };
+  const auto first = std::min_element(slots.begin(), slots.end(),
+                                      [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });
+  if (first == slots.end()) return std::nullopt;
+  return Eviction{static_cast<std::size_t>(first - slots.begin()), false};
+}
+
+// 1. Mark the slot dead: readers that have not mapped the segment do not begin to.
+// 2. Give the file its other name. (Killed before or after: free_dead_segments() knows both.)
+// 3. Tell all processes, which unmap it at their next operation; this one does it now.
+// 4. Unlink the file if nobody maps it. Otherwise it stays, and counts, and whoever makes room later looks
+// again.
+void SegmentAllocator::evict(std::uint32_t number) {
+  SegmentSlot& slot = control_.slot(number);
+  const std::uint64_t sequence = slot.sequence();
+  slot.set(sequence, SegmentState::kDead);
+  rename(segments_.path(sequence).c_str(), segments_.dead_path(sequence).c_str());
+  control_.evictions().fetch_add(1, std::memory_order_acq_rel);
+  segments_.drop_evicted();
+  if (locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number))) return;
+  unlink(segments_.dead_path(sequence).c_str());
+  slot.set(sequence, SegmentState::kFree);
+}
+
+// Copies the chunks that were read since they were written, at most half a segment of them.
+void SegmentAllocator::rescue(std::uint32_t number, std::vector<Survivor>& survivors) {
+  const SegmentSlot& slot = control_.slot(number);
+  const std::uint64_t sequence = slot.sequence();
+  const auto mapping = segments_.get(sequence);
+  const std::uint64_t published = slot.published;
+  if (mapping == nullptr || published > mapping->bytes().size() ||
+      !mapping->file_has(published, segments_.path(sequence)))
+    return;
+  const auto segment = mapping->bytes().first(published);
+  std::uint64_t room = control_.limits().segment / 2;
+  for (std::uint64_t offset = kFirstRecord; const auto header = read_record_header(segment, offset);
+       offset += record_size(header->length)) {
+    const Location place{static_cast<std::uint32_t>(sequence % SharedIndex::kSegmentIds),
+                         static_cast<std::uint32_t>(offset)};
+    if (!index_.is_marked(header->hash, place)) continue;
+    const auto payload = record_payload(segment, offset, *header);
+    if (payload.size() > room || !verify_record(*header, payload, mapping->nonce())) continue;
+    room -= payload.size();
+    Buffer copy(payload.size());
+    std::copy(payload.begin(), payload.end(), copy.data());
+    survivors.push_back({header->hash, slot.dataset, std::move(copy).freeze()});
+  }
+}
+
+TierUsage SegmentAllocator::usage() {
+  const Blocks blocks = count_blocks(false);
+  TierUsage usage;
+  usage.used_bytes = blocks.total;
+  usage.limit_bytes = control_.limits().limit;
+  usage.transit_bytes = blocks.transit;
+  for (std::uint32_t number = 0; number < control_.slots(); ++number)
+    if (segments_.is_live(control_.slot(number).identity)) usage.chunks += control_.slot(number).records;
+  return usage;
+}
+
+}  // namespace alnair
