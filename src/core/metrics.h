@@ -29,6 +29,7 @@ enum class Counter {
   kReadBytes,
   kWaitMicros,       // time that read calls blocked
   kPrefetchedChunks,
+  kCatalogFaults,    // lookups and batches of the catalog that failed
   kCount
 };
 
