@@ -1,0 +1,138 @@
+#include "alnair/dataset/dataset.h"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "alnair/core/error.h"
+#include "alnair/source/local_source.h"
+#include "core/fork.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "dataset/reader.h"
+#include "dataset/registration.h"
+#include "source/url.h"
+
+namespace alnair {
+namespace {
+
+class CachedDataset : public Dataset {
+ public:
+  CachedDataset(DatasetOptions options, std::shared_ptr<ObjectSource> source, const std::shared_ptr<Node>& node,
+                Registration registration)
+      : options_(std::move(options)),
+        manifest_(std::move(registration.manifest)),
+        warnings_(std::move(registration.warnings)),
+        chunking_(std::make_shared<Chunking>(*manifest_, options_.cache.chunk_size)),
+        namer_(std::make_shared<ChunkNamer>(source->identity(), options_.cache.chunk_size)),
+        hashes_(std::make_shared<SharedHashes>(node->share_directory, manifest_->version(), options_.cache.chunk_size,
+                                               chunking_->chunks())),
+        tag_(first64(tag_hash(registration.dataset)) | 1),
+        reader_([this, source = std::move(source)] {
+          return std::make_shared<Reader>(
+              Reader::Parts{open_node(options_.cache), source, manifest_, chunking_, namer_, hashes_, tag_});
+        }) {
+    metrics().add(Counter::kOpenedDatasets);
+    reader_.get();  // holds the dataset from now on
+  }
+
+  const Manifest& manifest() const override { return *manifest_; }
+  const std::string& version() const override { return manifest_->version(); }
+  const std::vector<std::string>& warnings() const override { return warnings_; }
+
+  View read(std::uint64_t index, std::uint64_t offset, std::uint64_t length, const Interrupt& interrupt) override {
+    Reader::Range range = whole(index);
+    range.offset = std::min(offset, range.length);
+    range.length = std::min(length, range.length - range.offset);
+    Sample sample = std::move(reader_.get()->read({&range, 1}, interrupt).front());
+    if (sample.error) std::rethrow_exception(sample.error);
+    return std::move(sample.bytes);
+  }
+
+  std::vector<Sample> read_batch(std::span<const std::uint64_t> indices, const Interrupt& interrupt) override {
+    std::vector<Reader::Range> ranges;
+    ranges.reserve(indices.size());
+    for (const std::uint64_t index : indices) ranges.push_back(whole(index));
+    return reader_.get()->read(ranges, interrupt);
+  }
+
+  void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) override {
+    for (const std::uint64_t index : order) check(index);
+    const auto reader = reader_.get();
+    const std::uint64_t budget = budget_bytes > 0 ? std::min(budget_bytes, reader->max_budget()) : reader->max_budget();
+    if (budget > 0) reader->prefetcher().set_order(std::move(order), budget);
+  }
+  void prefetch_extend(std::span<const std::uint64_t> more) override {
+    for (const std::uint64_t index : more) check(index);
+    reader_.get()->prefetcher().extend(more);
+  }
+  void prefetch_advance(std::uint64_t consumed) override { reader_.get()->prefetcher().advance(consumed); }
+  void prefetch_cancel() override {
+    if (const auto reader = reader_.peek()) reader->prefetcher().cancel();
+  }
+
+  void flush() override {
+    const auto reader = reader_.peek();
+    if (reader == nullptr) return;
+    reader->node().cache->flush();
+    if (reader->node().catalog != nullptr) reader->node().catalog->flush();
+  }
+
+  TierUsage memory_usage() const override { return usage(reader_.get()->node().memory); }
+  TierUsage disk_usage() const override { return usage(reader_.get()->node().disk); }
+
+ private:
+  static ContentHash tag_hash(const std::string& dataset) {
+    Hasher hasher;
+    hasher.update_field(dataset);
+    return hasher.finish();
+  }
+  static TierUsage usage(const std::shared_ptr<Tier>& tier) { return tier == nullptr ? TierUsage() : tier->usage(); }
+
+  void check(std::uint64_t index) const {
+    if (index >= manifest_->size())
+      throw std::out_of_range(
+          fmt::format("object {} of a dataset that has {} (indices start at 0)", index, manifest_->size()));
+  }
+  Reader::Range whole(std::uint64_t index) const {
+    check(index);
+    return {index, 0, manifest_->object_size(index)};
+  }
+
+  const DatasetOptions options_;
+  const std::shared_ptr<const Manifest> manifest_;
+  const std::vector<std::string> warnings_;
+  const std::shared_ptr<const Chunking> chunking_;
+  const std::shared_ptr<const ChunkNamer> namer_;
+  const std::shared_ptr<SharedHashes> hashes_;
+  const DatasetTag tag_;
+  mutable ForkLocal<Reader> reader_;
+};
+
+}  // namespace
+
+std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const ListProgress& progress,
+                                       const Interrupt& interrupt) {
+  if (options.cache.chunk_size < 4096 || options.cache.chunk_size > (32u << 20))
+    throw ConfigError(fmt::format("chunk_size is {} bytes; expected 4096 (4 KiB) to {} (32 MiB)",
+                                  options.cache.chunk_size, 32u << 20));
+  std::vector<std::string> scope = options.scope;
+  std::shared_ptr<ObjectSource> source = options.object_source;
+  if (source == nullptr) {
+    const SourceUrl url = parse_source_url(options.source);
+    if (url.kind == SourceUrl::Kind::kS3) {
+      source = open_s3_source(url.bucket, options.s3);
+      if (!url.path.empty()) scope = {url.path};
+    } else {
+      source = open_local_source(url.path);
+    }
+  }
+  DatasetOptions resolved = options;
+  resolved.cache = with_default_directories(options.cache);
+  const auto node = open_node(resolved.cache);
+  Registration registration = register_dataset(*node, *source, options, scope, progress, interrupt);
+  for (const auto& warning : registration.warnings) log(LogLevel::kWarning, "{}", warning);
+  return std::make_shared<CachedDataset>(std::move(resolved), std::move(source), node, std::move(registration));
+}
+
+}  // namespace alnair

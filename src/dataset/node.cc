@@ -1,0 +1,106 @@
+#include "dataset/node.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "alnair/core/error.h"
+#include "cache/directory/directory_tier.h"
+#include "cache/lock_file.h"
+#include "cache/memory/node_memory.h"
+#include "cache/private_directory.h"
+#include "core/fork.h"
+#include "core/log.h"
+
+namespace alnair {
+namespace {
+
+std::string from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string default_cache_directory() {
+  if (auto set = from_environment("ALNAIR_CACHE_DIR"); !set.empty()) return set;
+  if (auto set = from_environment("XDG_CACHE_HOME"); !set.empty()) return set + "/alnair";
+  std::string home = from_environment("HOME");
+  if (home.empty())
+    if (const passwd* user = getpwuid(geteuid())) home = user->pw_dir;
+  if (home.empty()) throw ConfigError("there is no home directory to keep a cache in; set cache_dir or ALNAIR_CACHE_DIR");
+  return home + "/.cache/alnair";
+}
+
+// Runs `open`; what it throws becomes a warning: the cache may only make a job faster.
+template <typename Open>
+void or_warn(const char* what, const Open& open) {
+  try {
+    open();
+  } catch (const CacheError& error) {
+    log(LogLevel::kWarning, "going on without {}: {}", what, error.what());
+  }
+}
+
+std::shared_ptr<Node> make_node(const CacheOptions& options) {
+  auto node = std::make_shared<Node>();
+  LockFile* locks = nullptr;
+  or_warn("node memory", [&] {
+    const auto memory = NodeMemory::open(
+        {.directory = options.memory_dir, .limit = options.memory_limit, .policy = options.eviction});
+    locks = memory->locks();
+    node->memory = memory;
+    node->share_directory = open_private_directory(options.memory_dir + "/shared");
+  });
+  or_warn("a catalog", [&] { node->catalog = open_sqlite_catalog(options.cache_dir); });
+  if (options.use_cache) {
+    or_warn("the directory tier", [&] {
+      node->disk = std::make_shared<DirectoryTier>(DirectoryOptions{.directory = options.cache_dir + "/chunks",
+                                                                    .node_directory = options.memory_dir,
+                                                                    .limit_bytes = options.disk_limit,
+                                                                    .eviction = options.eviction});
+    });
+  }
+  TieredCache::Options cache;
+  cache.memory = node->memory;
+  if (node->disk != nullptr) cache.lower.push_back(node->disk);
+  cache.locks = locks;
+  cache.keep = options.use_cache;
+  node->cache = std::make_unique<TieredCache>(std::move(cache));
+  return node;
+}
+
+struct Registry {
+  using Key = std::tuple<std::string, std::string, bool>;
+  std::mutex mutex;
+  std::map<Key, std::weak_ptr<Node>> nodes;
+};
+
+// Never destroyed: datasets may be closed by other static destructors.
+Registry& registry() {
+  static auto* fork_local = new ForkLocal<Registry>([] { return std::make_shared<Registry>(); });
+  return *fork_local->get();
+}
+
+}  // namespace
+
+CacheOptions with_default_directories(CacheOptions options) {
+  if (options.cache_dir.empty()) options.cache_dir = default_cache_directory();
+  if (options.memory_dir.empty()) options.memory_dir = from_environment("ALNAIR_MEMORY_DIR");
+  if (options.memory_dir.empty()) options.memory_dir = "/dev/shm/alnair-" + std::to_string(geteuid());
+  return options;
+}
+
+std::shared_ptr<Node> open_node(const CacheOptions& options) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache}];
+  if (auto node = slot.lock()) return node;
+  auto node = make_node(options);
+  slot = node;
+  return node;
+}
+
+}  // namespace alnair

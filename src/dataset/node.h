@@ -1,0 +1,30 @@
+// This process's share in the caches of its node: tiers, locks and catalog, for one set of CacheOptions.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "alnair/cache/tier.h"
+#include "alnair/catalog/catalog.h"
+#include "alnair/dataset/dataset.h"
+#include "cache/tiered/tiered_cache.h"
+
+namespace alnair {
+
+struct Node {
+  std::shared_ptr<Tier> memory;      // null: none could be had (a warning said why)
+  std::shared_ptr<Tier> disk;        // likewise; null with use_cache = false
+  std::shared_ptr<Catalog> catalog;  // likewise
+  std::unique_ptr<TieredCache> cache;
+  std::string share_directory;  // for files that all processes of the node map; empty: none
+};
+
+// Options with the directories' defaults filled in (environment, XDG).
+CacheOptions with_default_directories(CacheOptions options);
+
+// The node for these options: made at first use, shared by the datasets of this process; a forked child makes its own.
+// A tier that cannot be had is left out with a warning, but a directory that belongs to someone else is an error.
+// Throws CacheError. Thread-safe.
+std::shared_ptr<Node> open_node(const CacheOptions& options);
+
+}  // namespace alnair

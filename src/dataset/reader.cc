@@ -1,0 +1,271 @@
+#include "dataset/reader.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+
+#include "core/metrics.h"
+
+namespace alnair {
+namespace {
+
+constexpr auto kInterruptEvery = std::chrono::milliseconds(100);
+constexpr std::uint64_t kMaxBudget = 256ull << 20;
+
+}  // namespace
+
+class Reader::Origin : public ChunkOrigin {
+ public:
+  explicit Origin(const Parts& parts)
+      : source_(parts.source), manifest_(parts.manifest), hashes_(parts.hashes), catalog_(parts.node->catalog),
+        tag_(parts.tag) {}
+
+  DatasetTag tag() const override { return tag_; }
+  ObjectSource& source() override { return *source_; }
+  ObjectInfo object(std::uint64_t index) const override { return manifest_->object(index); }
+  std::optional<ContentHash> known_hash(const ChunkRead& chunk) const override { return hashes_->get(chunk.ordinal); }
+  void learned_hash(const ChunkRead& chunk, const ContentHash& hash) override {
+    if (hashes_->get(chunk.ordinal) == hash) return;
+    hashes_->set(chunk.ordinal, hash);
+    const HashRecord record{chunk.id, hash};
+    if (catalog_ != nullptr) catalog_->record_hashes({&record, 1});
+  }
+
+ private:
+  const std::shared_ptr<ObjectSource> source_;
+  const std::shared_ptr<const Manifest> manifest_;
+  const std::shared_ptr<SharedHashes> hashes_;
+  const std::shared_ptr<Catalog> catalog_;
+  const DatasetTag tag_;
+};
+
+// The state of one read() call; callbacks that come late keep it alive.
+struct Reader::Batch {
+  // A chunk of a range: where its bytes go.
+  struct Piece {
+    std::uint64_t sample;
+    std::uint64_t object_index;
+    std::uint64_t chunk;        // of the object
+    std::uint64_t skip;         // bytes of the chunk before the range
+    std::uint64_t take;         // bytes of the chunk in the range
+    std::uint64_t destination;  // in the sample's buffer, where a range spans several chunks
+  };
+  std::vector<Piece> pieces;
+  std::vector<Sample> samples;
+  std::vector<Buffer> buffers;          // of samples that span several chunks; else empty
+  std::vector<std::uint64_t> left;      // pieces of each sample that are still to come
+  std::vector<std::optional<ContentHash>> hashes;  // of pieces, as far as known at the start
+
+  std::mutex mutex;
+  std::condition_variable done;
+  std::uint64_t pending = 0;  // pieces
+
+  void land(std::size_t i, View bytes, std::exception_ptr error) {
+    const Piece& piece = pieces[i];
+    View part = error ? View() : bytes.part(piece.skip, piece.take);
+    // Each piece has bytes of its own to write, so the copy needs no lock.
+    const bool assembled = buffers[piece.sample].size() > 0;
+    if (assembled && !part.empty())
+      std::memcpy(buffers[piece.sample].data() + piece.destination, part.data(), part.size());
+    const std::lock_guard lock(mutex);
+    Sample& sample = samples[piece.sample];
+    if (error && !sample.error) sample.error = std::move(error);
+    if (!assembled) sample.bytes = std::move(part);
+    if (--left[piece.sample] == 0) {
+      if (sample.error)
+        sample.bytes = {};
+      else if (assembled)
+        sample.bytes = std::move(buffers[piece.sample]).freeze();
+    }
+    if (--pending == 0) done.notify_all();
+  }
+};
+
+Reader::Reader(Parts parts)
+    : parts_(std::move(parts)),
+      origin_(std::make_shared<Origin>(parts_)),
+      prefetcher_({.size_of = [this](std::uint64_t index) { return parts_.manifest->object_size(index); },
+                   .start = [this](std::span<const std::uint64_t> indices,
+                                   std::function<void()> landed) { prefetch(indices, landed); },
+                   .must_wait = [this] { return parts_.node->cache->fill_is_behind(); }}) {
+  if (parts_.node->memory != nullptr) parts_.node->memory->hold_dataset(parts_.tag);
+  if (parts_.node->disk != nullptr) parts_.node->disk->hold_dataset(parts_.tag);
+}
+
+Reader::~Reader() {
+  if (parts_.node->memory != nullptr) parts_.node->memory->release_dataset(parts_.tag);
+  if (parts_.node->disk != nullptr) parts_.node->disk->release_dataset(parts_.tag);
+}
+
+ChunkRead Reader::chunk_read(std::uint64_t object_index, std::uint64_t chunk) const {
+  const ObjectInfo object = parts_.manifest->object(object_index);
+  const ChunkRange range = parts_.chunking->range(object.size, chunk);
+  return {.id = parts_.namer->name(object, chunk),
+          .object_index = object_index,
+          .ordinal = parts_.chunking->ordinal(object_index, chunk),
+          .offset = range.offset,
+          .length = range.length};
+}
+
+std::vector<std::optional<ContentHash>> Reader::look_up(std::span<const ChunkRead> chunks) const {
+  std::vector<std::optional<ContentHash>> hashes(chunks.size());
+  if (parts_.node->catalog == nullptr || chunks.empty()) return hashes;
+  std::vector<ChunkId> ids;
+  ids.reserve(chunks.size());
+  for (const ChunkRead& chunk : chunks) ids.push_back(chunk.id);
+  parts_.node->catalog->find_hashes(ids, hashes);
+  for (std::size_t i = 0; i < chunks.size(); ++i)
+    if (hashes[i]) parts_.hashes->set(chunks[i].ordinal, *hashes[i]);
+  return hashes;
+}
+
+std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt& interrupt) {
+  const auto started = std::chrono::steady_clock::now();
+  const auto batch = std::make_shared<Batch>();
+  const std::uint64_t chunk_size = parts_.chunking->chunk_size();
+  batch->samples.resize(ranges.size());
+  batch->buffers.resize(ranges.size());
+  batch->left.resize(ranges.size());
+  batch->pieces.reserve(ranges.size());
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const Range& range = ranges[i];
+    if (range.length == 0) continue;
+    const std::uint64_t end = range.offset + range.length;
+    const std::uint64_t first = range.offset / chunk_size, last = (end - 1) / chunk_size;
+    if (first != last) batch->buffers[i] = Buffer(range.length);
+    batch->left[i] = last - first + 1;
+    for (std::uint64_t chunk = first; chunk <= last; ++chunk) {
+      const std::uint64_t begin = std::max(range.offset, chunk * chunk_size);
+      const std::uint64_t until = std::min(end, (chunk + 1) * chunk_size);
+      batch->pieces.push_back(
+          {i, range.index, chunk, begin - chunk * chunk_size, until - begin, begin - range.offset});
+    }
+  }
+  batch->pending = batch->pieces.size();
+  start(batch);
+
+  {
+    std::unique_lock lock(batch->mutex);
+    while (batch->pending > 0)
+      if (!batch->done.wait_for(lock, kInterruptEvery, [&] { return batch->pending == 0; }) && interrupt) {
+        lock.unlock();
+        interrupt();
+        lock.lock();
+      }
+  }
+  std::vector<ContentHash> consumed;
+  consumed.reserve(batch->pieces.size());
+  for (const auto& piece : batch->pieces)
+    if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(piece.object_index, piece.chunk)))
+      consumed.push_back(*hash);
+  parts_.node->cache->consume(consumed);
+
+  std::uint64_t bytes = 0;
+  for (const Sample& sample : batch->samples) bytes += sample.bytes.size();
+  metrics().add(Counter::kReads, ranges.size());
+  metrics().add(Counter::kReadBytes, bytes);
+  metrics().add(Counter::kWaitMicros, static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                          std::chrono::steady_clock::now() - started).count()));
+  return std::move(batch->samples);
+}
+
+void Reader::start(const std::shared_ptr<Batch>& batch) {
+  // Fast path: the node knows the hash and has the bytes in memory. No key or id is computed.
+  std::vector<ContentHash> hashes;
+  std::vector<std::size_t> known, unknown, missed;
+  for (std::size_t i = 0; i < batch->pieces.size(); ++i) {
+    const auto& piece = batch->pieces[i];
+    if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(piece.object_index, piece.chunk))) {
+      known.push_back(i);
+      hashes.push_back(*hash);
+    } else {
+      unknown.push_back(i);
+    }
+  }
+  const auto from_memory = [&](const std::vector<std::size_t>& which) {
+    parts_.node->cache->find_in_memory(hashes, [&](std::size_t i, std::optional<View> view) {
+      if (view)
+        batch->land(which[i], std::move(*view), nullptr);
+      else
+        missed.push_back(which[i]);
+    });
+  };
+  from_memory(known);
+
+  // What only the catalog knows: read in an earlier life of this node.
+  if (!unknown.empty()) {
+    std::vector<ChunkRead> chunks;
+    for (const std::size_t i : unknown) chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
+    const auto found = look_up(chunks);
+    known.clear();
+    hashes.clear();
+    for (std::size_t i = 0; i < unknown.size(); ++i) {
+      if (found[i]) {
+        known.push_back(unknown[i]);
+        hashes.push_back(*found[i]);
+      } else {
+        missed.push_back(unknown[i]);
+      }
+    }
+    if (!known.empty()) from_memory(known);
+  }
+  if (missed.empty()) return;
+
+  std::sort(missed.begin(), missed.end());  // neighbouring chunks of an object side by side
+  std::vector<ChunkRead> chunks;
+  chunks.reserve(missed.size());
+  for (const std::size_t i : missed) chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
+  parts_.node->cache->fetch(origin_, chunks, [batch, missed](std::size_t i, View bytes, std::exception_ptr error) {
+    batch->land(missed[i], std::move(bytes), std::move(error));
+  });
+}
+
+void Reader::prefetch(std::span<const std::uint64_t> indices, const std::function<void()>& landed) {
+  std::vector<ChunkRead> chunks;
+  std::vector<std::uint64_t> owners;  // position in `indices` of each chunk
+  std::vector<std::uint64_t> left(indices.size());
+  const auto add_missing = [&](std::uint64_t owner, std::uint64_t chunk) {
+    const auto hash = parts_.hashes->get(parts_.chunking->ordinal(indices[owner], chunk));
+    if (hash && parts_.node->cache->in_memory(*hash)) return;
+    chunks.push_back(chunk_read(indices[owner], chunk));
+    owners.push_back(owner);
+    ++left[owner];
+  };
+  for (std::size_t i = 0; i < indices.size(); ++i)
+    if (const std::uint64_t size = parts_.manifest->object_size(indices[i]); size > 0)  // an empty object needs no read
+      for (std::uint64_t chunk = 0; chunk < parts_.chunking->chunks_of(size); ++chunk) add_missing(i, chunk);
+
+  std::vector<ChunkRead> unknown;
+  for (const ChunkRead& chunk : chunks)
+    if (!parts_.hashes->get(chunk.ordinal)) unknown.push_back(chunk);
+  look_up(unknown);
+
+  struct Progress {
+    std::vector<std::uint64_t> owners;
+    std::vector<std::atomic<std::uint64_t>> left;
+    std::function<void()> landed;
+  };
+  const auto progress = std::make_shared<Progress>();
+  progress->owners = std::move(owners);
+  progress->left = std::vector<std::atomic<std::uint64_t>>(indices.size());
+  progress->landed = landed;
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    progress->left[i] = left[i];
+    if (left[i] == 0) landed();
+  }
+  metrics().add(Counter::kPrefetchedChunks, chunks.size());
+  // An error is not lost: the read of that object meets it again.
+  parts_.node->cache->fetch(origin_, chunks, [progress](std::size_t i, const View&, const std::exception_ptr&) {
+    if (--progress->left[progress->owners[i]] == 0) progress->landed();
+  });
+}
+
+std::uint64_t Reader::max_budget() const {
+  if (parts_.node->memory == nullptr) return 0;  // nowhere to put it
+  return std::min(kMaxBudget, parts_.node->memory->usage().limit_bytes / 8);
+}
+
+}  // namespace alnair

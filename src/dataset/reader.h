@@ -1,0 +1,62 @@
+// Reads a dataset's objects through the tiered cache, in one process.
+//
+// Thread safety: all methods may be called from any thread. A forked child makes its own.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "alnair/dataset/dataset.h"
+#include "dataset/chunking.h"
+#include "dataset/hash_table.h"
+#include "dataset/node.h"
+#include "dataset/prefetcher.h"
+
+namespace alnair {
+
+class Reader {
+ public:
+  struct Parts {
+    std::shared_ptr<Node> node;
+    std::shared_ptr<ObjectSource> source;
+    std::shared_ptr<const Manifest> manifest;
+    std::shared_ptr<const Chunking> chunking;
+    std::shared_ptr<const ChunkNamer> namer;
+    std::shared_ptr<SharedHashes> hashes;
+    DatasetTag tag = 0;
+  };
+  explicit Reader(Parts parts);
+  ~Reader();
+
+  // One read of a batch: the bytes [offset, offset + length) of an object, within its size.
+  struct Range {
+    std::uint64_t index = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  // One outcome for each range. Throws only what `interrupt` throws.
+  std::vector<Sample> read(std::span<const Range> ranges, const Interrupt& interrupt);
+
+  Prefetcher& prefetcher() { return prefetcher_; }
+  std::uint64_t max_budget() const;  // bytes that may be ahead of the consumer
+  Node& node() { return *parts_.node; }
+
+ private:
+  class Origin;
+  struct Batch;
+
+  // Splits ranges into chunks; those that node memory has are answered at once.
+  void start(const std::shared_ptr<Batch>& batch);
+  void prefetch(std::span<const std::uint64_t> indices, const std::function<void()>& landed);
+  ChunkRead chunk_read(std::uint64_t object_index, std::uint64_t chunk) const;
+  // Sets the hashes of `chunks` that the catalog knows, in the node's table and in the result.
+  std::vector<std::optional<ContentHash>> look_up(std::span<const ChunkRead> chunks) const;
+
+  const Parts parts_;
+  const std::shared_ptr<Origin> origin_;
+  Prefetcher prefetcher_;  // last: its thread uses the rest
+};
+
+}  // namespace alnair

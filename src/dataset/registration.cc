@@ -1,0 +1,104 @@
+#include "dataset/registration.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "alnair/core/error.h"
+#include "dataset/key_entries.h"
+
+namespace alnair {
+namespace {
+
+// Equal selections have equal names, whatever the order of their entries.
+std::string dataset_name(const ObjectSource& source, std::vector<std::string> scope, std::vector<std::string> keys) {
+  std::string name = source.identity();
+  for (auto* entries : {&scope, &keys}) {
+    std::sort(entries->begin(), entries->end());
+    name += '\n';
+    for (const auto& entry : *entries) name += fmt::format("{}:{}", entry.size(), entry);
+  }
+  return name;
+}
+
+std::vector<ObjectInfo> list_objects(ObjectSource& source, const DatasetOptions& options,
+                                     const std::vector<std::string>& scope, std::vector<std::string>& warnings,
+                                     const ListProgress& progress, const Interrupt& interrupt) {
+  KeySelection selection = resolve_key_entries(source, scope, options.keys, warnings, interrupt);
+  std::vector<ObjectInfo> objects = std::move(selection.objects);
+  std::uint64_t bytes = 0;
+  for (const auto& object : objects) bytes += object.size;
+  auto reported = std::chrono::steady_clock::time_point();
+  const auto add_page = [&](std::vector<ObjectInfo>&& page) {
+    for (auto& object : page) {
+      if (object.size == 0 && object.key.ends_with('/')) continue;  // a folder's marker is no sample
+      bytes += object.size;
+      objects.push_back(std::move(object));
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!progress || now - reported < std::chrono::milliseconds(100)) return;
+    reported = now;
+    progress(objects.size(), bytes);
+  };
+  if (!selection.prefixes.empty()) source.list(selection.prefixes, add_page, interrupt);
+  if (objects.empty()) throw NotFoundError(fmt::format("{} has no objects to read", source.identity()));
+  if (progress) progress(objects.size(), bytes);
+  return objects;
+}
+
+std::shared_ptr<const Manifest> open_known(Node& node, const std::string& version) {
+  if (!node.share_directory.empty())
+    if (auto manifest = Manifest::open_shared(version, node.share_directory)) return manifest;
+  const auto blob = node.catalog == nullptr ? std::nullopt : node.catalog->manifest_blob(version);
+  return blob ? Manifest::decode(*blob, node.share_directory) : nullptr;
+}
+
+std::int64_t now_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Registration register_dataset(Node& node, ObjectSource& source, const DatasetOptions& options,
+                              const std::vector<std::string>& scope, const ListProgress& progress,
+                              const Interrupt& interrupt) {
+  Registration result;
+  result.dataset = dataset_name(source, scope, options.keys);
+  if (!options.version.empty()) {
+    result.manifest = open_known(node, options.version);
+    if (result.manifest == nullptr)
+      throw NotFoundError(fmt::format("no manifest {} is known here; open the dataset without a version to list {}",
+                                      options.version, source.identity()));
+    return result;
+  }
+  const auto newest = node.catalog == nullptr ? std::nullopt : node.catalog->newest_manifest(result.dataset);
+  if (!options.refresh) {
+    if (newest) result.manifest = open_known(node, newest->version);
+    if (result.manifest == nullptr)
+      throw NotFoundError(
+          fmt::format("no manifest of {} is known here yet; open it once with refresh, which lists it", source.identity()));
+    return result;
+  }
+
+  auto objects = list_objects(source, options, scope, result.warnings, progress, interrupt);
+  const auto blob = Manifest::encode(std::move(objects));
+  result.manifest = Manifest::decode(blob, node.share_directory);
+  if (newest && newest->version == result.manifest->version()) return result;
+  if (node.catalog != nullptr) {
+    try {
+      node.catalog->put_manifest({.dataset = result.dataset,
+                                  .version = result.manifest->version(),
+                                  .registered_ms = now_ms(),
+                                  .objects = result.manifest->size(),
+                                  .bytes = result.manifest->total_bytes()},
+                                 blob);
+    } catch (const CacheError& error) {  // the cache only saves work
+      result.warnings.push_back(fmt::format("the manifest could not be kept: {}", error.what()));
+    }
+  }
+  return result;
+}
+
+}  // namespace alnair
