@@ -58,9 +58,10 @@ class ProfileChain {
         fail(profile, "role_arn",
              "role_arn needs source_profile, credential_source or web_identity_token_file beside it");
     }
-    if (has_keys(profile)) return load_keys(profile);
-    if (const auto command = profile.get("credential_process"))
-      return run_credential_process(*command, profile.position("credential_process"), interrupt_);
+    const auto command = profile.get("credential_process");
+    if (has_keys(profile) && (!command || profile.in_credentials_file("aws_access_key_id")))
+      return load_keys(profile);
+    if (command) return run_credential_process(*command, profile.position("credential_process"), interrupt_);
     for (const char* entry : {"sso_session", "sso_start_url", "sso_account_id", "login_session"})
       if (profile.get(entry))
         fail(

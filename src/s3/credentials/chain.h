@@ -4,7 +4,7 @@
 //   asked for)
 //   2. the profile of ~/.aws/credentials and ~/.aws/config: a role to assume (source_profile,
 //   credential_source,
-//      web_identity_token_file), keys, credential_process
+//      web_identity_token_file), keys in the credentials file, credential_process, keys in the config file
 //   3. web identity: AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN
 //   4. the container: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI
 //   5. the EC2 instance (IMDSv2)

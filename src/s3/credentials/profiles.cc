@@ -46,9 +46,15 @@ std::optional<std::string> Profile::nested(std::string_view block, std::string_v
   return IniFile::nested({found->second.value, 0}, entry);
 }
 
-void Profile::add(const IniFile& file, const IniSection& section) {
+bool Profile::in_credentials_file(std::string_view entry) const {
+  const auto found = entries_.find(entry);
+  return found != entries_.end() && found->second.in_credentials_file;
+}
+
+void Profile::add(const IniFile& file, const IniSection& section, bool in_credentials_file) {
   where_ = fmt::format("{}, line {}", file.path(), section.line);
-  for (const auto& [name, entry] : section.entries) entries_[name] = {entry.value, file.position(entry)};
+  for (const auto& [name, entry] : section.entries)
+    entries_[name] = {entry.value, file.position(entry), in_credentials_file};
 }
 
 Profile& Profiles::at(const std::string& name) {
@@ -67,17 +73,17 @@ Profiles Profiles::load(const CredentialContext& context) {
   if (const auto config = IniFile::load(result.config_path_)) {
     for (const IniSection& section : config->sections()) {
       if (section.name == "default") {
-        if (config->find("profile default") == nullptr) result.at("default").add(*config, section);
+        if (config->find("profile default") == nullptr) result.at("default").add(*config, section, false);
       } else if (const auto profile = name_after(section.name, "profile")) {
-        result.at(*profile).add(*config, section);
+        result.at(*profile).add(*config, section, false);
       } else if (const auto services = name_after(section.name, "services")) {
-        result.services_[*services].add(*config, section);
+        result.services_[*services].add(*config, section, false);
       }
     }
   }
   if (const auto credentials = IniFile::load(result.credentials_path_))
     for (const IniSection& section : credentials->sections())
-      result.at(section.name).add(*credentials, section);
+      result.at(section.name).add(*credentials, section, true);
   return result;
 }
 

@@ -15,6 +15,7 @@ namespace alnair {
 struct ProfileEntry {
   std::string value;
   std::string position;  // "FILE, line N", for messages
+  bool in_credentials_file = false;
 };
 
 // One profile, of both files; where both have an entry, the credentials file's counts.
@@ -23,6 +24,7 @@ class Profile {
   const std::string& name() const { return name_; }
   // The value, unless it is absent or empty.
   std::optional<std::string> get(std::string_view entry) const;
+  bool in_credentials_file(std::string_view entry) const;
   // Where the entry, or else the profile, stands.
   std::string position(std::string_view entry) const;
   // A value of the nested block `block` ("s3 =" with lines below it).
@@ -30,7 +32,7 @@ class Profile {
 
  private:
   friend class Profiles;
-  void add(const IniFile& file, const IniSection& section);
+  void add(const IniFile& file, const IniSection& section, bool in_credentials_file);
   std::string name_;
   std::string where_;
   std::map<std::string, ProfileEntry, std::less<>> entries_;
