@@ -103,8 +103,9 @@ std::string segment_name(const SegmentNonce& nonce) { return hex(nonce) + std::s
 
 std::optional<SegmentNonce> parse_segment_name(std::string_view name) {
   if (!name.ends_with(kSegmentSuffix)) return std::nullopt;
-  name.remove_suffix(kSegmentSuffix.size());
-  return parse_nonce(name);
+  const auto nonce = parse_nonce(name.substr(0, name.size() - kSegmentSuffix.size()));
+  if (nonce && segment_name(*nonce) != name) return std::nullopt;  // upper case: no name of ours
+  return nonce;
 }
 
 std::string open_segment_name(const SegmentNonce& nonce, std::uint64_t node) {
