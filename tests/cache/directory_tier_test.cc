@@ -18,11 +18,13 @@ namespace {
 using namespace testing;
 namespace fs = std::filesystem;
 
-class DirectoryTierTest : public ::testing::Test {
+// With and without what the processes of a node share.
+class DirectoryTierTest : public ::testing::TestWithParam<bool> {
  protected:
   DirectoryOptions options() const {
     DirectoryOptions options;
     options.directory = cache_;
+    if (GetParam()) options.node_directory = root_ / "node";
     options.limit_bytes = 64u << 20;
     options.rescan_after = std::chrono::milliseconds(0);
     return options;
@@ -32,7 +34,7 @@ class DirectoryTierTest : public ::testing::Test {
   const std::string cache_ = root_ / "cache";
 };
 
-TEST_F(DirectoryTierTest, WhatWasPutIsReadAtOnceAndAfterSealingAndByALaterProcess) {
+TEST_P(DirectoryTierTest, WhatWasPutIsReadAtOnceAndAfterSealingAndByALaterProcess) {
   const auto chunks = make_chunks(50, 10'000);
   {
     DirectoryTier tier(options());
@@ -49,7 +51,18 @@ TEST_F(DirectoryTierTest, WhatWasPutIsReadAtOnceAndAfterSealingAndByALaterProces
   EXPECT_EQ(tier.usage().chunks, 50u);
 }
 
-TEST_F(DirectoryTierTest, ChunksOfAnySizeComeBackWhole) {
+TEST_P(DirectoryTierTest, LaterProcessesAdoptTheLimitOfTheFirst) {
+  if (!GetParam()) GTEST_SKIP() << "limits are recorded in what is shared";
+  DirectoryOptions other = options();
+  other.limit_bytes = 1u << 20;
+  {
+    DirectoryTier first(options()), second(other);
+    EXPECT_EQ(second.usage().limit_bytes, 64u << 20);
+  }
+  EXPECT_EQ(DirectoryTier(other).usage().limit_bytes, 1u << 20);  // nobody was left
+}
+
+TEST_P(DirectoryTierTest, ChunksOfAnySizeComeBackWhole) {
   std::vector<PutRequest> chunks;
   for (const std::uint64_t size : {0, 1, 15, 16, 17, 4095, 4096, 110'000, (4 << 20) - (4 << 10), 8 << 20}) {
     chunks.push_back(make_chunk(size, size));
@@ -61,20 +74,23 @@ TEST_F(DirectoryTierTest, ChunksOfAnySizeComeBackWhole) {
   EXPECT_EQ(count_hits(tier, chunks), chunks.size());
 }
 
-TEST_F(DirectoryTierTest, AnOpenTierSeesWhatAnotherOneSeals) {
+TEST_P(DirectoryTierTest, AnOpenTierSeesWhatAnotherOneSeals) {
   DirectoryTier reader(options()), writer(options());
   const auto chunks = make_chunks(10, 1000);
   EXPECT_EQ(count_hits(reader, chunks), 0u);
   count_stored(writer, chunks);
   EXPECT_EQ(count_hits(reader, chunks), 0u);
   writer.flush();
+  if (!GetParam()) {  // then a miss starts a look, behind its back
+    while (count_hits(reader, chunks) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   EXPECT_EQ(count_hits(reader, chunks), 10u);
   bool present[10];
   reader.contains(hashes_of(chunks), present);
   EXPECT_THAT(present, ::testing::Each(true));
 }
 
-TEST_F(DirectoryTierTest, ASegmentIsSealedOnceItIsOldEnough) {
+TEST_P(DirectoryTierTest, ASegmentIsSealedOnceItIsOldEnough) {
   DirectoryOptions quick = options();
   quick.seal_after = std::chrono::milliseconds(0);
   DirectoryTier tier(quick);
@@ -85,7 +101,7 @@ TEST_F(DirectoryTierTest, ASegmentIsSealedOnceItIsOldEnough) {
   EXPECT_EQ(files_in(cache_, ".segment").size(), 1u);
 }
 
-TEST_F(DirectoryTierTest, SeveralThreadsPutAndGetAtOnce) {
+TEST_P(DirectoryTierTest, SeveralThreadsPutAndGetAtOnce) {
   DirectoryOptions small = options();
   small.segment_bytes = 1u << 20;
   DirectoryTier tier(small);
@@ -103,7 +119,7 @@ TEST_F(DirectoryTierTest, SeveralThreadsPutAndGetAtOnce) {
   for (std::thread& thread : threads) thread.join();
 }
 
-TEST_F(DirectoryTierTest, TransitChunksAreNotKept) {
+TEST_P(DirectoryTierTest, TransitChunksAreNotKept) {
   DirectoryTier tier(options());
   auto chunks = make_chunks(1, 1000);
   chunks[0].transit = true;
@@ -111,7 +127,7 @@ TEST_F(DirectoryTierTest, TransitChunksAreNotKept) {
   EXPECT_TRUE(files_in(cache_).empty());
 }
 
-TEST_F(DirectoryTierTest, TheLimitHoldsAndTheLeastRecentlyUsedDatasetGoesFirst) {
+TEST_P(DirectoryTierTest, TheLimitHoldsAndTheLeastRecentlyUsedDatasetGoesFirst) {
   DirectoryOptions small = options();
   small.limit_bytes = 4u << 20;
   small.segment_bytes = 256u << 10;
@@ -131,7 +147,7 @@ TEST_F(DirectoryTierTest, TheLimitHoldsAndTheLeastRecentlyUsedDatasetGoesFirst) 
   EXPECT_LE(tier.usage().used_bytes, 4u << 20);
 }
 
-TEST_F(DirectoryTierTest, WithNothingThatMayGoAPutIsRefused) {
+TEST_P(DirectoryTierTest, WithNothingThatMayGoAPutIsRefused) {
   DirectoryOptions small = options();
   small.limit_bytes = 1u << 20;
   DirectoryTier tier(small);
@@ -145,7 +161,7 @@ TEST_F(DirectoryTierTest, WithNothingThatMayGoAPutIsRefused) {
   EXPECT_EQ(count_stored(tier, big), 0u);
 }
 
-TEST_F(DirectoryTierTest, LruKeepsWhatIsRead) {
+TEST_P(DirectoryTierTest, LruKeepsWhatIsRead) {
   DirectoryOptions small = options();
   small.limit_bytes = 2u << 20;
   small.segment_bytes = 256u << 10;
@@ -162,7 +178,7 @@ TEST_F(DirectoryTierTest, LruKeepsWhatIsRead) {
   EXPECT_LE(bytes_in(cache_), 2u << 20);
 }
 
-TEST_F(DirectoryTierTest, ErasedChunksAreGone) {
+TEST_P(DirectoryTierTest, ErasedChunksAreGone) {
   DirectoryTier tier(options());
   const auto chunks = make_chunks(2, 1000);
   count_stored(tier, chunks);
@@ -171,7 +187,7 @@ TEST_F(DirectoryTierTest, ErasedChunksAreGone) {
   EXPECT_EQ(count_hits(tier, chunks), 1u);
 }
 
-TEST_F(DirectoryTierTest, TheDirectoryIsMadeForItsOwnerAlone) {
+TEST_P(DirectoryTierTest, TheDirectoryIsMadeForItsOwnerAlone) {
   DirectoryOptions deep = options();
   deep.directory = root_ / "a/b/c";
   DirectoryTier tier(deep);
@@ -185,7 +201,7 @@ TEST_F(DirectoryTierTest, TheDirectoryIsMadeForItsOwnerAlone) {
   }
 }
 
-TEST_F(DirectoryTierTest, ASymbolicLinkAFileOrAnotherUsersDirectoryIsRefusedByName) {
+TEST_P(DirectoryTierTest, ASymbolicLinkAFileOrAnotherUsersDirectoryIsRefusedByName) {
   const auto message = [&] {
     try {
       DirectoryTier tier(options());
@@ -209,7 +225,7 @@ TEST_F(DirectoryTierTest, ASymbolicLinkAFileOrAnotherUsersDirectoryIsRefusedByNa
                                           ::testing::HasSubstr(std::to_string(geteuid()))));
 }
 
-TEST_F(DirectoryTierTest, ADirectoryDeletedUnderUsIsMadeAgain) {
+TEST_P(DirectoryTierTest, ADirectoryDeletedUnderUsIsMadeAgain) {
   DirectoryTier tier(options());
   const auto before = make_chunks(5, 1000, 1), after = make_chunks(5, 1000, 2);
   count_stored(tier, before);
@@ -221,6 +237,9 @@ TEST_F(DirectoryTierTest, ADirectoryDeletedUnderUsIsMadeAgain) {
   EXPECT_EQ(count_stored(tier, make_chunks(1, 1000, 3)), 1u);
   EXPECT_EQ(count_hits(tier, after), 5u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sharing, DirectoryTierTest, ::testing::Bool(),
+                         [](const auto& which) { return which.param ? "SharedIndex" : "PrivateIndex"; });
 
 }  // namespace
 }  // namespace alnair

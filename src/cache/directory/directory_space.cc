@@ -29,12 +29,12 @@ std::optional<DirectorySpace::Account> DirectorySpace::account() {
   return account;
 }
 
-bool DirectorySpace::make_room(std::uint64_t bytes) {
+bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
   std::optional<Account> now = account();
   if (!now) return false;
   while (now->used_bytes + bytes > now->limit_bytes) {
     if (bytes > now->limit_bytes) return false;
-    const auto chosen = victim();
+    const auto chosen = victim(requester);
     if (!chosen) return false;
     const auto& [slot, segment] = *chosen;
     const std::string name = segment_name(segment.nonce);
@@ -51,7 +51,7 @@ bool DirectorySpace::make_room(std::uint64_t bytes) {
   return true;
 }
 
-std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim() const {
+std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim(DatasetTag requester) const {
   const auto segments = index_.table().all();
   if (segments.empty()) return std::nullopt;
   const auto older = [](const auto& a, const auto& b) {
@@ -66,7 +66,7 @@ std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim() c
   }
   std::optional<DatasetTag> dataset;
   for (const auto& [tag, time] : last_used) {
-    if (!is_held_(tag) && (!dataset || time < last_used[*dataset])) dataset = tag;
+    if (tag != requester && !share_.is_held(tag) && (!dataset || time < last_used[*dataset])) dataset = tag;
   }
   if (!dataset) return std::nullopt;
   std::optional<std::pair<std::uint32_t, KnownSegment>> oldest;

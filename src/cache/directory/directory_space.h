@@ -5,8 +5,6 @@
 // one thread.
 #pragma once
 
-#include <functional>
-
 #include "alnair/dataset/dataset.h"
 #include "cache/directory/directory_index.h"
 #include "cache/directory/segment_files.h"
@@ -15,15 +13,10 @@ namespace alnair {
 
 class DirectorySpace {
  public:
-  using IsHeld = std::function<bool(DatasetTag)>;
   // `limit_bytes` 0: a tenth of the disk stays free.
-  DirectorySpace(SegmentFiles& files, DirectoryIndex& index, std::uint64_t limit_bytes, EvictionPolicy policy,
-                 IsHeld is_held)
-      : files_(files),
-        index_(index),
-        limit_bytes_(limit_bytes),
-        policy_(policy),
-        is_held_(std::move(is_held)) {}
+  DirectorySpace(const DirectoryShare& share, SegmentFiles& files, DirectoryIndex& index,
+                 std::uint64_t limit_bytes, EvictionPolicy policy)
+      : share_(share), files_(files), index_(index), limit_bytes_(limit_bytes), policy_(policy) {}
 
   struct Account {
     std::uint64_t used_bytes = 0;
@@ -32,17 +25,17 @@ class DirectorySpace {
   // nullopt: the directory cannot be read (a fault was counted).
   std::optional<Account> account();
 
-  // Evicts until `bytes` more fit. false: the policy gives no more.
-  bool make_room(std::uint64_t bytes);
+  // Evicts until `bytes` more, for this dataset, fit. false: the policy gives no more.
+  bool make_room(std::uint64_t bytes, DatasetTag requester);
 
  private:
-  std::optional<std::pair<std::uint32_t, KnownSegment>> victim() const;
+  std::optional<std::pair<std::uint32_t, KnownSegment>> victim(DatasetTag requester) const;
 
+  const DirectoryShare& share_;
   SegmentFiles& files_;
   DirectoryIndex& index_;
   const std::uint64_t limit_bytes_;
   const EvictionPolicy policy_;
-  const IsHeld is_held_;
 };
 
 }  // namespace alnair

@@ -1,14 +1,11 @@
 #include "cache/directory/directory_tier.h"
 
 #include <errno.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
-#include <set>
 #include <system_error>
 #include <vector>
 
@@ -16,6 +13,7 @@
 #include "cache/directory/chunk_reads.h"
 #include "cache/directory/directory_writer.h"
 #include "cache/directory/io_pool.h"
+#include "cache/private_directory.h"
 #include "core/log.h"
 
 namespace alnair {
@@ -24,73 +22,124 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr std::string_view kFormatVersion = "v1";  // formats lie side by side
+constexpr std::string_view kFormatVersion = "v1";                           // formats lie side by side
+constexpr std::uint32_t kManySegments = 1u << 16, kFewSegments = 1u << 13;  // 4 MiB, 512 KiB of table
 
-DirectoryOptions completed(DirectoryOptions options) {
-  if (options.files == nullptr) options.files = std::make_shared<FileSystem>();
-  if (options.segment_bytes == 0) {
-    // Open segments count with their full size: a small limit wants small ones.
-    const std::uint64_t share = options.limit_bytes == 0 ? kMaxSegmentFileBytes : options.limit_bytes / 32;
-    options.segment_bytes = std::clamp<std::uint64_t>(share, 256u << 10, kMaxSegmentFileBytes);
-  }
-  return options;
+// Makes the directory and its folder for this format, as far as they are missing. Returns 0 or the -errno;
+// throws CacheError if this user must not use it.
+int make_directories(const DirectoryOptions& options, const std::string& folder) {
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(options.directory).parent_path(), ignored);
+  const int error = options.files->make_directory(options.directory);
+  struct stat info;
+  if (::lstat(options.directory.c_str(), &info) < 0) return error;
+  open_private_directory(options.directory);
+  return options.files->make_directory(folder);
 }
 
-// Why this user must not use the directory; empty: nothing is wrong with it, or it does not exist.
-std::string refusal(const std::string& directory) {
-  struct stat info;
-  if (::lstat(directory.c_str(), &info) < 0) return {};
-  if (!S_ISDIR(info.st_mode)) {
-    return fmt::format("the cache directory {} is {}; expected a directory", directory,
-                       S_ISLNK(info.st_mode) ? "a symbolic link" : "a file");
+// The same, on a thread that goes again at once: the file system may hang.
+void open_directory(const DirectoryOptions& options, SegmentFiles& files) {
+  struct Outcome {
+    std::exception_ptr refusal;
+    int error = 0;
+  };
+  auto outcome = std::make_shared<Outcome>();
+  IoPool opening({1, options.stall_limit, nullptr});
+  const bool answered = run_and_wait(opening, [outcome, options, folder = files.directory()] {
+    try {
+      outcome->error = make_directories(options, folder);
+    } catch (...) {
+      outcome->refusal = std::current_exception();
+    }
+  });
+  if (answered && outcome->refusal) std::rethrow_exception(outcome->refusal);
+  const int error = answered ? outcome->error : -ETIMEDOUT;
+  if (error < 0) files.fault(error, "make", "");
+}
+
+std::unique_ptr<DirectoryShare> make_share(const DirectoryOptions& options) {
+  if (!options.node_directory.empty()) {
+    try {
+      return std::make_unique<DirectoryShare>(open_private_directory(options.node_directory),
+                                              options.directory);
+    } catch (const CacheError& error) {
+      log(LogLevel::kWarning, "{} tier: this process shares nothing with others: {}", options.name,
+          error.what());
+    }
   }
-  if (info.st_uid != ::geteuid()) {
-    return fmt::format(
-        "the cache directory {} belongs to user {}, and this process runs as user {}: use a directory of "
-        "your own",
-        directory, info.st_uid, ::geteuid());
+  return std::make_unique<DirectoryShare>();
+}
+
+std::unique_ptr<DirectoryIndex> make_index(const DirectoryOptions& options, const DirectoryShare& share) {
+  if (share.shared()) {
+    try {
+      DiskSpace memory;
+      FileSystem().space(options.node_directory, memory);
+      const std::uint64_t max_bytes =
+          std::clamp<std::uint64_t>(memory.total_bytes / 16, 2u << 20, 512u << 20);
+      const std::uint32_t slots = memory.total_bytes < (1u << 30) ? kFewSegments : kManySegments;
+      return std::make_unique<DirectoryIndex>(share, slots, max_bytes);
+    } catch (const CacheError& error) {
+      log(LogLevel::kWarning, "{} tier: the index is not shared with other processes: {}", options.name,
+          error.what());
+    }
   }
-  return {};
+  return std::make_unique<DirectoryIndex>(kManySegments);
+}
+
+// The first process records what its options say; those that come while it, or a later one, lives adopt it.
+void adopt_limits(DirectoryOptions& options, const DirectoryShare& share, SegmentTable::Shared& recorded) {
+  if (share.in_use()) {
+    options.limit_bytes = recorded.limit_bytes;
+    options.eviction = static_cast<EvictionPolicy>(recorded.policy.load());
+  } else {
+    recorded.limit_bytes = options.limit_bytes;
+    recorded.policy = static_cast<std::uint64_t>(options.eviction);
+  }
+  if (options.segment_bytes == 0) {
+    // Open segments count with their full size: a small limit wants small ones.
+    const std::uint64_t share_of_limit =
+        options.limit_bytes == 0 ? kMaxSegmentFileBytes : options.limit_bytes / 32;
+    options.segment_bytes = std::clamp<std::uint64_t>(share_of_limit, 256u << 10, kMaxSegmentFileBytes);
+  }
 }
 
 }  // namespace
 
 struct DirectoryTier::State : std::enable_shared_from_this<DirectoryTier::State> {
-  explicit State(DirectoryOptions from)
-      : options(completed(std::move(from))),
-        files(options.directory + "/" + std::string(kFormatVersion), options.files, options.id, options.name),
-        index(1u << 16),
-        space(files, index, options.limit_bytes, options.eviction,
-              [this](DatasetTag tag) { return is_held(tag); }),
-        writer(options, files, index, space, open_chunks),
+  State(DirectoryOptions from, std::unique_ptr<DirectoryShare> shared,
+        std::unique_ptr<DirectoryIndex> entries, LockFile::Guard user)
+      : options(std::move(from)),
+        share(std::move(shared)),
+        joined(std::move(user)),
+        index(std::move(entries)),
+        files(folder(options), options.files, options.id, options.name),
+        space(*share, files, *index, options.limit_bytes, options.eviction),
+        writer(options, *share, files, *index, space, open_chunks),
+        scanned(index->table().shared().scanned != 0),
         writing({1, options.stall_limit, [this] { files.fault(-ETIMEDOUT, "write to", ""); }}),
         reading({options.read_threads, options.stall_limit,
                  [this] { files.fault(-ETIMEDOUT, "read from", ""); }}) {}
 
-  bool is_held(DatasetTag dataset) {
-    std::lock_guard lock(held_mutex);
-    return held.contains(dataset);
+  static std::string folder(const DirectoryOptions& options) {
+    return options.directory + "/" + std::string(kFormatVersion);
   }
 
   bool has(const ContentHash& hash) const {
-    return open_chunks.find(hash).file != nullptr || index.find(hash).count > 0;
+    return open_chunks.find(hash).file != nullptr || index->find(hash).count > 0;
   }
 
-  // Whether a miss should look for other processes' segments first; says so once in a while.
-  bool scan_due() {
-    if (!scanned.load(std::memory_order_acquire)) return true;
-    const Clock::rep now = Clock::now().time_since_epoch().count();
-    Clock::rep last = last_scan.load(std::memory_order_relaxed);
-    const Clock::rep pause = std::chrono::duration_cast<Clock::duration>(options.rescan_after).count();
-    return now - last >= pause && last_scan.compare_exchange_strong(last, now, std::memory_order_relaxed);
-  }
   void scan() {
     writer.scan();
     scanned.store(true, std::memory_order_release);
   }
+  // Looks for other hosts' segments, once in a while and behind the caller's back: a miss need not wait for
+  // it.
+  void rescan_sometimes();
 
   void seal_aged();
-  void read(std::vector<PlacedRead> wanted, std::shared_ptr<const Found> found, bool may_scan);
+  void later(std::function<void(State&)> body);  // on the writing thread
+  void read(std::vector<PlacedRead> wanted, std::shared_ptr<const Found> found, bool after_scan);
   void report_misses(std::span<const PlacedRead> missing, const Found& found) {
     metrics().add(options.id, TierCounter::kMisses, missing.size());
     for (const PlacedRead& read : missing) found(read.index, std::nullopt);
@@ -101,14 +150,14 @@ struct DirectoryTier::State : std::enable_shared_from_this<DirectoryTier::State>
   struct MissTask;
 
   const DirectoryOptions options;
+  const std::unique_ptr<DirectoryShare> share;
+  const LockFile::Guard joined;
+  const std::unique_ptr<DirectoryIndex> index;
   SegmentFiles files;
-  DirectoryIndex index;
   OpenChunks open_chunks;
   DirectorySpace space;
   DirectoryWriter writer;
-  std::mutex held_mutex;
-  std::multiset<DatasetTag> held;
-  std::atomic<bool> scanned{false};
+  std::atomic<bool> scanned;  // once: before that, a miss says nothing
   std::atomic<Clock::rep> last_scan{0};
   std::atomic<std::uint64_t> used_bytes{0}, limit_bytes{0};  // when they were last looked at
   // Last: their threads use all of the above.
@@ -126,7 +175,7 @@ struct DirectoryTier::State::ReadTask : IoTask {
 
   void run() noexcept override {
     const auto begin = Clock::now();
-    read_group(reads, state->files, state->index, state->open_chunks);
+    read_group(reads, state->files, *state->index, state->open_chunks);
     took = Clock::now() - begin;
   }
   void finish(bool completed) noexcept override {
@@ -166,7 +215,7 @@ struct DirectoryTier::State::ScanTask : IoTask {
   void run() noexcept override { state->scan(); }
   void finish(bool completed) noexcept override {
     if (completed) {
-      state->read(std::move(missing), found, false);
+      state->read(std::move(missing), found, true);
     } else {
       state->report_misses(missing, *found);
     }
@@ -174,24 +223,25 @@ struct DirectoryTier::State::ScanTask : IoTask {
 };
 
 void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<const Found> found,
-                                bool may_scan) {
+                                bool after_scan) {
   auto present = std::make_shared<std::vector<PlacedRead>>();
   std::vector<PlacedRead> missing;
   for (PlacedRead& read : wanted) {
     read.open = open_chunks.find(read.hash);
     const bool open = read.open.file != nullptr;
-    if (!open) read.places = index.find(read.hash);
+    if (!open) read.places = index->find(read.hash);
     (open || read.places.count > 0 ? *present : missing).push_back(std::move(read));
   }
   if (!missing.empty()) {
+    const bool first_scan = !after_scan && !scanned.load(std::memory_order_acquire);
     bool submitted = false;
-    if (may_scan && scan_due()) {
+    if (first_scan) {
       auto task = std::make_shared<ScanTask>();
       task->state = shared_from_this();
       task->found = found;
       task->missing = missing;
       submitted = writing.submit(task);
-    } else if (!may_scan) {
+    } else if (after_scan) {
       auto task = std::make_shared<MissTask>();
       task->state = shared_from_this();
       task->found = found;
@@ -199,6 +249,7 @@ void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<
       submitted = reading.submit(task);
     }
     if (!submitted) report_misses(missing, *found);
+    if (!first_scan) rescan_sometimes();
   }
   if (present->empty()) return;
   std::vector<std::shared_ptr<IoTask>> tasks;
@@ -213,48 +264,53 @@ void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<
   if (!reading.submit(tasks)) report_misses(*present, *found);
 }
 
-void DirectoryTier::State::seal_aged() {
-  const auto before = Clock::now() - options.seal_after;
-  if (!writer.has_older(before)) return;
-  struct SealTask : IoTask {
+void DirectoryTier::State::later(std::function<void(State&)> body) {
+  struct Later : IoTask {
     std::shared_ptr<State> state;
-    Clock::time_point before;
-    void run() noexcept override { state->writer.seal(before); }
+    std::function<void(State&)> body;
+    void run() noexcept override { body(*state); }
     void finish(bool) noexcept override {}
   };
-  auto task = std::make_shared<SealTask>();
+  auto task = std::make_shared<Later>();
   task->state = shared_from_this();
-  task->before = before;
+  task->body = std::move(body);
   writing.submit(task);
 }
 
-DirectoryTier::DirectoryTier(DirectoryOptions options) : state_(std::make_shared<State>(std::move(options))) {
-  struct Outcome {
-    std::string refusal;
-    int error = 0;
-  };
-  auto outcome = std::make_shared<Outcome>();
-  // On a thread of its own, that goes again at once: the file system may hang.
-  IoPool opening({1, state_->options.stall_limit, nullptr});
-  const bool answered = run_and_wait(opening, [outcome, state = state_] {
-    const std::string& directory = state->options.directory;
-    std::error_code ignored;
-    std::filesystem::create_directories(std::filesystem::path(directory).parent_path(), ignored);
-    outcome->error = state->options.files->make_directory(directory);
-    outcome->refusal = refusal(directory);
-    if (!outcome->refusal.empty()) return;
-    if (outcome->error == 0) outcome->error = state->options.files->make_directory(state->files.directory());
-  });
-  if (!answered) {
-    state_->files.fault(-ETIMEDOUT, "open", "");
-  } else if (!outcome->refusal.empty()) {
-    throw CacheError(outcome->refusal);
-  } else if (outcome->error < 0) {
-    state_->files.fault(outcome->error, "make", "");
-  }
+void DirectoryTier::State::rescan_sometimes() {
+  const Clock::rep now = Clock::now().time_since_epoch().count();
+  Clock::rep last = last_scan.load(std::memory_order_relaxed);
+  if (now - last < std::chrono::duration_cast<Clock::duration>(options.rescan_after).count()) return;
+  if (!last_scan.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
+  later([](State& state) { state.scan(); });
 }
 
-DirectoryTier::~DirectoryTier() { flush(); }
+void DirectoryTier::State::seal_aged() {
+  const auto before = Clock::now() - options.seal_after;
+  if (writer.has_older(before)) later([before](State& state) { state.writer.seal(before); });
+}
+
+DirectoryTier::DirectoryTier(DirectoryOptions options) {
+  while (options.directory.size() > 1 && options.directory.back() == '/') options.directory.pop_back();
+  if (options.files == nullptr) options.files = std::make_shared<FileSystem>();
+  SegmentFiles files(State::folder(options), options.files, options.id, options.name);
+  open_directory(options, files);
+  std::error_code ignored;
+  const auto canonical = std::filesystem::weakly_canonical(options.directory, ignored);
+  if (!canonical.empty()) options.directory = canonical;
+  auto share = make_share(options);
+  const DirectoryShare::Change change = share->change();
+  auto index = make_index(options, *share);
+  adopt_limits(options, *share, index->table().shared());
+  LockFile::Guard joined = share->join();
+  state_ = std::make_shared<State>(std::move(options), std::move(share), std::move(index), std::move(joined));
+}
+
+DirectoryTier::~DirectoryTier() {
+  flush();
+  state_->writing.close();
+  state_->reading.close();
+}
 
 std::string_view DirectoryTier::name() const { return state_->options.name; }
 
@@ -265,11 +321,12 @@ void DirectoryTier::get(std::span<const ContentHash> hashes, Found found) {
     wanted[i].index = i;
     wanted[i].hash = hashes[i];
   }
-  state_->read(std::move(wanted), std::make_shared<const Found>(std::move(found)), true);
+  state_->read(std::move(wanted), std::make_shared<const Found>(std::move(found)), false);
 }
 
 void DirectoryTier::contains(std::span<const ContentHash> hashes, std::span<bool> present) {
-  if (state_->scan_due()) run_and_wait(state_->writing, [state = state_] { state->scan(); });
+  if (!state_->scanned) run_and_wait(state_->writing, [state = state_] { state->scan(); });
+  state_->rescan_sometimes();
   const bool reachable = !state_->reading.stalled();
   for (std::size_t i = 0; i < hashes.size(); ++i) present[i] = reachable && state_->has(hashes[i]);
 }
@@ -319,18 +376,12 @@ void DirectoryTier::put(std::span<const PutRequest> requests, std::span<PutOutco
   if (refused > 0) metrics().add(state_->options.id, TierCounter::kRefused, refused);
 }
 
-void DirectoryTier::hold_dataset(DatasetTag dataset) {
-  std::lock_guard lock(state_->held_mutex);
-  state_->held.insert(dataset);
-}
+void DirectoryTier::hold_dataset(DatasetTag dataset) { state_->share->hold(dataset); }
 
-void DirectoryTier::release_dataset(DatasetTag dataset) {
-  std::lock_guard lock(state_->held_mutex);
-  if (const auto found = state_->held.find(dataset); found != state_->held.end()) state_->held.erase(found);
-}
+void DirectoryTier::release_dataset(DatasetTag dataset) { state_->share->release(dataset); }
 
 void DirectoryTier::erase(const ContentHash& hash) {
-  for (const ChunkPlace& place : state_->index.find(hash)) state_->index.erase(hash, place);
+  for (const ChunkPlace& place : state_->index->find(hash)) state_->index->erase(hash, place);
 }
 
 void DirectoryTier::flush() {
@@ -349,7 +400,7 @@ TierUsage DirectoryTier::usage() const {
   TierUsage usage;
   usage.used_bytes = state_->used_bytes;
   usage.limit_bytes = state_->limit_bytes;
-  for (const auto& [slot, segment] : state_->index.table().all()) usage.chunks += segment.chunks;
+  for (const auto& [slot, segment] : state_->index->table().all()) usage.chunks += segment.chunks;
   usage.chunks += state_->open_chunks.size();
   return usage;
 }

@@ -17,6 +17,7 @@ constexpr std::size_t kMaxOpenSegments = 4;         // datasets that are written
 constexpr std::uint64_t kMaxWriteBytes = 8u << 20;  // in one call
 constexpr std::int64_t kOrphanAgeNs =
     3'600'000'000'000;  // another host's open segment, unchanged for so long, is nobody's
+constexpr std::int64_t kSettledAfterNs = 2'000'000'000;
 constexpr auto kFullFor = std::chrono::seconds(1);
 
 SegmentNonce random_nonce() {
@@ -32,18 +33,26 @@ std::int64_t now_ns() {
 
 }  // namespace
 
-DirectoryWriter::DirectoryWriter(const DirectoryOptions& options, SegmentFiles& files, DirectoryIndex& index,
-                                 DirectorySpace& space, OpenChunks& open_chunks)
-    : options_(options), files_(files), index_(index), space_(space), open_chunks_(open_chunks) {
+DirectoryWriter::DirectoryWriter(const DirectoryOptions& options, DirectoryShare& share, SegmentFiles& files,
+                                 DirectoryIndex& index, DirectorySpace& space, OpenChunks& open_chunks)
+    : options_(options),
+      share_(share),
+      files_(files),
+      index_(index),
+      space_(space),
+      open_chunks_(open_chunks) {
   note_oldest();
 }
 
 void DirectoryWriter::scan() {
   FileSystem& system = *files_.files();
-  // Before the listing: what changes during it is seen by the next scan. Times are coarse, so that a change
-  // may hide behind an equal time; hence a time counts as settled only when it was seen twice.
+  SegmentTable::Shared& shared = index_.table().shared();
+  // Before the listing: what changes during it is seen by the next scan. Times are coarse, so that a later
+  // change may leave an equal one; hence a time is relied on only when it was long ago.
   const std::int64_t modified = system.modified(files_.directory());
-  if (modified == scanned_ && settled_) return;
+  if (modified > 0 && modified == shared.settled) return;
+  const DirectoryShare::Change change = share_.change();
+  if (!change) return;
   std::vector<FileInfo> listing;
   int error = modified < 0 ? static_cast<int>(modified) : system.list(files_.directory(), listing);
   if (error == -ENOENT) error = 0;  // gone: so are the segments
@@ -60,26 +69,39 @@ void DirectoryWriter::scan() {
     if (const auto nonce = parse_segment_name(file.name)) {
       if (known.erase(*nonce) == 0) load(*nonce, file);
     } else if (const auto open = parse_open_segment_name(file.name)) {
-      if (now_ns() - file.modified_ns > kOrphanAgeNs) system.remove(files_.path(file.name));
+      remove_orphan(*open, file);
     }
   }
   for (const auto& [nonce, slot] : known) {
     index_.remove(slot);
     files_.forget(nonce);
   }
-  settled_ = modified == scanned_;
-  scanned_ = modified;
+  if (now_ns() - modified > kSettledAfterNs) shared.settled = modified;
+  shared.scanned = 1;
 }
 
 void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
   int error = 0;
   if (const auto footer = files_.read_footer(nonce, error)) {
-    index_.add(*footer, file.bytes, file.modified_ns);
+    enter(*footer, file.bytes, file.modified_ns);
   } else if (error == 0) {
     metrics().add(files_.id(), TierCounter::kCorrupt);
     files_.files()->remove(files_.path(file.name));
   } else if (error != -ENOENT) {
     files_.fault(error, "read", file.name);
+  }
+}
+
+void DirectoryWriter::enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns) {
+  const std::size_t lost = index_.add(footer, file_bytes, created_ns);
+  if (lost > 0) files_.fault(-ENOSPC, "index all chunks of", segment_name(footer.nonce));
+}
+
+void DirectoryWriter::remove_orphan(const OpenSegmentName& name, const FileInfo& file) {
+  const bool ours = name.node == index_.table().shared().node;
+  // A writer of this node is alive if it holds the lock. Of others we know nothing: their file's age must do.
+  if (ours && share_.shared() ? !share_.is_owned(name.nonce) : now_ns() - file.modified_ns > kOrphanAgeNs) {
+    files_.files()->remove(files_.path(file.name));
   }
 }
 
@@ -117,38 +139,45 @@ OpenSegment* DirectoryWriter::open_for(DatasetTag dataset, std::uint64_t length)
   if (least > kMaxSegmentFileBytes) return nullptr;
   if (const auto found = open_.find(dataset); found != open_.end()) {
     if (found->second.segment->fits(1, record_bytes(length))) return found->second.segment.get();
-    seal(std::move(open_.extract(found).mapped().segment));
+    seal(std::move(open_.extract(found).mapped()));
   }
   if (open_.size() >= kMaxOpenSegments) {
     const auto oldest = std::min_element(open_.begin(), open_.end(), [](const auto& a, const auto& b) {
       return a.second.since < b.second.since;
     });
-    seal(std::move(open_.extract(oldest).mapped().segment));
+    seal(std::move(open_.extract(oldest).mapped()));
   }
-  std::unique_ptr<OpenSegment> segment = create(dataset, std::max(least, options_.segment_bytes));
-  OpenSegment* opened = segment.get();
-  if (opened != nullptr) open_[dataset] = {std::move(segment), Clock::now()};
+  Open open = create(dataset, std::max(least, options_.segment_bytes));
+  OpenSegment* opened = open.segment.get();
+  if (opened != nullptr) open_.insert_or_assign(dataset, std::move(open));
   note_oldest();
   return opened;
 }
 
-std::unique_ptr<OpenSegment> DirectoryWriter::create(DatasetTag dataset, std::uint64_t bytes) {
-  if (Clock::now() < full_until_) return nullptr;
+DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t bytes) {
+  if (Clock::now() < full_until_) return {};
+  // Room is found and taken under one lock, or two writers would find the same.
+  const DirectoryShare::Change change = share_.change();
+  if (!change) return {};
   FileSystem& system = *files_.files();
   if (system.modified(files_.directory()) == -ENOENT) {  // deleted under us
     system.make_directory(options_.directory);
     system.make_directory(files_.directory());
   }
-  if (!space_.make_room(bytes)) {
+  if (!space_.make_room(bytes, dataset)) {
     full_until_ = Clock::now() + kFullFor;
-    return nullptr;
+    return {};
   }
   const SegmentNonce nonce = random_nonce();
   const std::uint64_t node = index_.table().shared().node;
+  LockFile::Guard owner = share_.own(nonce);
   int error = 0;
   auto segment = OpenSegment::create(files_, nonce, node, dataset, bytes, error);
-  if (segment == nullptr) files_.fault(error, "create", open_segment_name(nonce, node));
-  return segment;
+  if (segment == nullptr) {
+    files_.fault(error, "create", open_segment_name(nonce, node));
+    return {};
+  }
+  return {std::move(segment), std::move(owner), Clock::now()};
 }
 
 bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* const> chunks) {
@@ -156,7 +185,7 @@ bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* co
   if (const int error = segment.append(chunks); error < 0) {
     files_.fault(error, "write", open_segment_name(segment.nonce(), index_.table().shared().node));
     full_until_ = Clock::now() + kFullFor;
-    seal(std::move(open_.extract(segment.dataset()).mapped().segment));  // what was written before is good
+    seal(std::move(open_.extract(segment.dataset()).mapped()));  // what was written before is good
     note_oldest();
     return false;
   }
@@ -171,20 +200,23 @@ bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* co
 void DirectoryWriter::seal(Clock::time_point opened_before) {
   for (auto at = open_.begin(); at != open_.end();) {
     const auto current = at++;
-    if (current->second.since < opened_before) seal(std::move(open_.extract(current).mapped().segment));
+    if (current->second.since < opened_before) seal(std::move(open_.extract(current).mapped()));
   }
   note_oldest();
 }
 
-void DirectoryWriter::seal(std::unique_ptr<OpenSegment> segment) {
-  if (segment->chunks() == 0) return;
-  const std::vector<SegmentEntry> entries = segment->entries();
+void DirectoryWriter::seal(Open open) {
+  OpenSegment& segment = *open.segment;
+  const std::vector<SegmentEntry> entries = segment.entries();
   std::uint64_t file_bytes = 0;
   int error = 0;
-  if (const auto footer = segment->seal(options_.durable, file_bytes, error)) {
-    index_.add(*footer, file_bytes, now_ns());  // step 8
-  } else {
-    files_.fault(error, "seal", segment_name(segment->nonce()));
+  std::optional<SegmentFooter> footer;
+  if (!entries.empty()) footer = segment.seal(options_.durable, file_bytes, error);
+  if (footer) {
+    // Without the lock: the next scan, by anyone, will enter it.
+    if (const DirectoryShare::Change change = share_.change()) enter(*footer, file_bytes, now_ns());
+  } else if (error < 0) {
+    files_.fault(error, "seal", segment_name(segment.nonce()));
   }
   open_chunks_.remove(entries);
 }

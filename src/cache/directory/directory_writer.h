@@ -18,8 +18,8 @@ class DirectoryWriter {
  public:
   using Clock = std::chrono::steady_clock;
 
-  DirectoryWriter(const DirectoryOptions& options, SegmentFiles& files, DirectoryIndex& index,
-                  DirectorySpace& space, OpenChunks& open_chunks);
+  DirectoryWriter(const DirectoryOptions& options, DirectoryShare& share, SegmentFiles& files,
+                  DirectoryIndex& index, DirectorySpace& space, OpenChunks& open_chunks);
 
   // Brings the index up to date with the directory, if that may have changed since the last scan.
   void scan();
@@ -36,16 +36,20 @@ class DirectoryWriter {
  private:
   struct Open {
     std::unique_ptr<OpenSegment> segment;
+    LockFile::Guard owner;  // says that we live, until the segment is sealed or gone
     Clock::time_point since;
   };
   OpenSegment* open_for(DatasetTag dataset, std::uint64_t length);
-  std::unique_ptr<OpenSegment> create(DatasetTag dataset, std::uint64_t bytes);
+  Open create(DatasetTag dataset, std::uint64_t bytes);
   bool write(OpenSegment& segment, std::span<const PutRequest* const> chunks);
-  void seal(std::unique_ptr<OpenSegment> segment);
+  void seal(Open open);
   void note_oldest();
   void load(const SegmentNonce& nonce, const FileInfo& file);
+  void enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns);
+  void remove_orphan(const OpenSegmentName& name, const FileInfo& file);
 
   const DirectoryOptions& options_;
+  DirectoryShare& share_;
   SegmentFiles& files_;
   DirectoryIndex& index_;
   DirectorySpace& space_;

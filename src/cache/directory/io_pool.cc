@@ -123,7 +123,7 @@ thread_local const IoPool::State* IoPool::State::current_pool = nullptr;
 
 IoPool::IoPool(Options options) : state_(std::make_shared<State>(std::move(options))) {}
 
-IoPool::~IoPool() {
+void IoPool::close() {
   if (state_->generation != fork_generation()) {
     new std::shared_ptr<State>(state_);  // leaked: its mutex may be held by a thread of the parent
     return;
@@ -132,7 +132,7 @@ IoPool::~IoPool() {
   state_->stopping = true;
   state_->work.notify_all();
   state_->watch.notify_all();
-  // A task may be the last owner of what owns this pool: its own thread must not wait for itself.
+  // A task may be the last owner of what owns this pool.
   const auto done = [&] { return state_->hanging > 0 || state_->threads == 0; };
   if (State::current_pool != state_.get()) state_->ended.wait(lock, done);
   state_->watch.notify_all();
@@ -142,7 +142,7 @@ bool IoPool::submit(std::span<const std::shared_ptr<IoTask>> tasks) {
   if (state_->generation != fork_generation()) return false;
   State& state = *state_;
   std::unique_lock lock(state.mutex);
-  if (state.hanging > 0) return false;
+  if (state.hanging > 0 || state.stopping) return false;
   if (!state.watching) state.watching = state.start_thread([](State& self) { self.watch_loop(); });
   if (!state.watching) return false;
   while (state.threads < state.options.threads &&

@@ -40,10 +40,14 @@ class IoPool {
   explicit IoPool(Options options);
   IoPool(const IoPool&) = delete;
   IoPool& operator=(const IoPool&) = delete;
-  // Runs what was submitted; gives up on it when the pool stalls.
-  ~IoPool();
+  ~IoPool() { close(); }
 
-  // false: the pool is stalled (or inherited by fork), and the tasks will never run or be finished.
+  // Finishes what was submitted, and ends the threads; gives up on them when the pool stalls. On a thread of
+  // the pool itself it does not wait.
+  void close();
+
+  // false: the pool is stalled (or closed, or inherited by fork), and the tasks will never run or be
+  // finished.
   bool submit(std::span<const std::shared_ptr<IoTask>> tasks);
   bool submit(std::shared_ptr<IoTask> task) { return submit({&task, 1}); }
 

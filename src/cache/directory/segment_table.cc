@@ -24,8 +24,7 @@ struct SegmentTable::Slot {
   std::atomic<std::uint64_t> sequence;  // 0: never used; odd: free, or being written; even: the rest counts
   std::atomic<std::uint64_t> nonce[2];
   std::atomic<std::uint64_t> dataset, bytes, chunks;
-  std::atomic<std::int64_t> last_used_ns;
-  std::uint64_t spare;
+  std::atomic<std::int64_t> created_ns, last_used_ns;
 };
 
 SegmentTable::SegmentTable(std::uint32_t slots) : slot_count_(slots) {
@@ -88,6 +87,7 @@ std::optional<KnownSegment> SegmentTable::get(std::uint32_t index) const {
   info.dataset = slot.dataset.load(std::memory_order_acquire);
   info.bytes = slot.bytes.load(std::memory_order_acquire);
   info.chunks = slot.chunks.load(std::memory_order_acquire);
+  info.created_ns = slot.created_ns.load(std::memory_order_acquire);
   info.last_used_ns = slot.last_used_ns.load(std::memory_order_acquire);
   if (slot.sequence.load(std::memory_order_relaxed) != sequence) return std::nullopt;
   return info;
@@ -105,7 +105,14 @@ std::vector<std::pair<std::uint32_t, KnownSegment>> SegmentTable::all() const {
   return found;
 }
 
-std::optional<std::uint32_t> SegmentTable::add(const KnownSegment& info) {
+bool SegmentTable::knows(const SegmentNonce& nonce) const {
+  for (std::uint32_t i = 0; i < slot_count_; ++i) {
+    if (const auto info = get(i); info && info->nonce == nonce) return true;
+  }
+  return false;
+}
+
+std::optional<std::uint32_t> SegmentTable::reserve(const KnownSegment& info) {
   // Slots are taken in turn: a word of the index that still names an old segment thus leads nowhere for long.
   const std::uint64_t start = shared_->next_slot.load(std::memory_order_relaxed);
   for (std::uint32_t i = 0; i < slot_count_; ++i) {
@@ -122,12 +129,17 @@ std::optional<std::uint32_t> SegmentTable::add(const KnownSegment& info) {
     slot.dataset.store(info.dataset, std::memory_order_release);
     slot.bytes.store(info.bytes, std::memory_order_release);
     slot.chunks.store(info.chunks, std::memory_order_release);
+    slot.created_ns.store(info.created_ns, std::memory_order_release);
     slot.last_used_ns.store(info.last_used_ns, std::memory_order_release);
-    slot.sequence.store(writing + 1, std::memory_order_release);
     shared_->next_slot.store(index + 1, std::memory_order_relaxed);
     return index;
   }
   return std::nullopt;
+}
+
+void SegmentTable::publish(std::uint32_t index) {
+  std::atomic<std::uint64_t>& sequence = table_[index].sequence;
+  sequence.store(sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
 void SegmentTable::remove(std::uint32_t index) {

@@ -22,7 +22,8 @@ struct KnownSegment {
   DatasetTag dataset = 0;
   std::uint64_t bytes = 0;  // of its file
   std::uint64_t chunks = 0;
-  std::int64_t last_used_ns = 0;  // since 1970
+  std::int64_t created_ns = 0;  // since 1970
+  std::int64_t last_used_ns = 0;
 };
 
 class SegmentTable {
@@ -30,9 +31,11 @@ class SegmentTable {
   // What the processes that share a table tell each other.
   struct Shared {
     std::atomic<std::uint64_t> node;         // a random number: this table's own
-    std::atomic<std::uint64_t> limit_bytes;  // the recorded limit; 0: none was given
+    std::atomic<std::uint64_t> limit_bytes;  // recorded by the first of the processes; 0: the default
+    std::atomic<std::uint64_t> policy;       // recorded too: an EvictionPolicy
+    std::atomic<std::int64_t> scanned;       // 1: the directory was scanned once
     std::atomic<std::int64_t>
-        scanned;  // the directory's modification time at the last scan; 0: never scanned
+        settled;  // its modification time at a scan that no later change can hide behind
     std::atomic<std::uint64_t> next_slot;  // where to look for a free slot
   };
 
@@ -50,9 +53,11 @@ class SegmentTable {
   std::optional<KnownSegment> get(std::uint32_t slot) const;
   void mark_used(std::uint32_t slot, std::int64_t now_ns);
   std::vector<std::pair<std::uint32_t, KnownSegment>> all() const;
+  bool knows(const SegmentNonce& nonce) const;
 
-  // nullopt: the table is full.
-  std::optional<std::uint32_t> add(const KnownSegment& info);
+  // Takes a slot, which counts only once it is published. nullopt: the table is full.
+  std::optional<std::uint32_t> reserve(const KnownSegment& info);
+  void publish(std::uint32_t slot);
   void remove(std::uint32_t slot);
 
  private:
