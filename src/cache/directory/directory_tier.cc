@@ -249,7 +249,6 @@ void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<
       submitted = reading.submit(task);
     }
     if (!submitted) report_misses(missing, *found);
-    if (!first_scan) rescan_sometimes();
   }
   if (present->empty()) return;
   std::vector<std::shared_ptr<IoTask>> tasks;
@@ -316,6 +315,7 @@ std::string_view DirectoryTier::name() const { return state_->options.name; }
 
 void DirectoryTier::get(std::span<const ContentHash> hashes, Found found) {
   state_->seal_aged();
+  if (state_->scanned) state_->rescan_sometimes();
   std::vector<PlacedRead> wanted(hashes.size());
   for (std::size_t i = 0; i < hashes.size(); ++i) {
     wanted[i].index = i;

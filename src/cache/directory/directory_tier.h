@@ -29,7 +29,7 @@ struct DirectoryOptions {
   std::chrono::milliseconds seal_after{
       5'000};  // age at which an open segment is sealed by the next get or put
   std::chrono::milliseconds stall_limit{10'000};  // a call to the file system that takes longer hangs
-  std::chrono::milliseconds rescan_after{500};    // a miss looks for other hosts' segments no more often
+  std::chrono::milliseconds rescan_after{500};    // reads look for other hosts' segments no more often
   std::size_t read_threads = 8;
   std::uint64_t segment_bytes = 0;    // 0: 64 MiB, or less where the limit is small
   std::shared_ptr<FileSystem> files;  // null: the real one

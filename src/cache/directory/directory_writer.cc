@@ -18,7 +18,7 @@ constexpr std::uint64_t kMaxWriteBytes = 8u << 20;  // in one call
 constexpr std::int64_t kOrphanAgeNs =
     3'600'000'000'000;  // another host's open segment, unchanged for so long, is nobody's
 constexpr std::int64_t kSettledAfterNs = 2'000'000'000;
-constexpr auto kFullFor = std::chrono::seconds(1);
+constexpr auto kFullFor = std::chrono::milliseconds(500);
 
 SegmentNonce random_nonce() {
   const std::uint64_t words[2] = {random_word(), random_word()};
@@ -65,18 +65,19 @@ void DirectoryWriter::scan() {
   // Where two segments have a chunk, the newer one counts: the older may be damaged.
   std::sort(listing.begin(), listing.end(),
             [](const FileInfo& a, const FileInfo& b) { return a.modified_ns < b.modified_ns; });
+  bool writers = false;  // whose death would leave the directory's time as it is
   for (const FileInfo& file : listing) {
     if (const auto nonce = parse_segment_name(file.name)) {
       if (known.erase(*nonce) == 0) load(*nonce, file);
     } else if (const auto open = parse_open_segment_name(file.name)) {
-      remove_orphan(*open, file);
+      writers |= !remove_orphan(*open, file);
     }
   }
   for (const auto& [nonce, slot] : known) {
     index_.remove(slot);
     files_.forget(nonce);
   }
-  if (now_ns() - modified > kSettledAfterNs) shared.settled = modified;
+  if (!writers && now_ns() - modified > kSettledAfterNs) shared.settled = modified;
   shared.scanned = 1;
 }
 
@@ -97,12 +98,12 @@ void DirectoryWriter::enter(const SegmentFooter& footer, std::uint64_t file_byte
   if (lost > 0) files_.fault(-ENOSPC, "index all chunks of", segment_name(footer.nonce));
 }
 
-void DirectoryWriter::remove_orphan(const OpenSegmentName& name, const FileInfo& file) {
+bool DirectoryWriter::remove_orphan(const OpenSegmentName& name, const FileInfo& file) {
   const bool ours = name.node == index_.table().shared().node;
   // A writer of this node is alive if it holds the lock. Of others we know nothing: their file's age must do.
-  if (ours && share_.shared() ? !share_.is_owned(name.nonce) : now_ns() - file.modified_ns > kOrphanAgeNs) {
-    files_.files()->remove(files_.path(file.name));
-  }
+  const bool orphan =
+      ours && share_.shared() ? !share_.is_owned(name.nonce) : now_ns() - file.modified_ns > kOrphanAgeNs;
+  return orphan && files_.files()->remove(files_.path(file.name)) == 0;
 }
 
 void DirectoryWriter::put(std::span<const PutRequest* const> requests,

@@ -46,7 +46,7 @@ class DirectoryWriter {
   void note_oldest();
   void load(const SegmentNonce& nonce, const FileInfo& file);
   void enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns);
-  void remove_orphan(const OpenSegmentName& name, const FileInfo& file);
+  bool remove_orphan(const OpenSegmentName& name, const FileInfo& file);
 
   const DirectoryOptions& options_;
   DirectoryShare& share_;
