@@ -21,6 +21,7 @@ namespace alnair {
 namespace {
 
 using namespace testing;
+using namespace testing::disk;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 

@@ -18,6 +18,7 @@ namespace alnair {
 namespace {
 
 using namespace testing;
+using namespace testing::disk;
 using namespace std::chrono_literals;
 
 class DirectoryProcessesTest : public ::testing::TestWithParam<bool> {
@@ -86,7 +87,8 @@ TEST_P(DirectoryProcessesTest, AKillAtAnyCallLosesNothingSealedAndLeavesNothingB
     // What the killed process left is removed by the scan that the first read starts.
     while (GetParam() && !files_in(cache_, ".open").empty()) std::this_thread::sleep_for(1ms);
     // A new process writes what is missing, and finds everything.
-    EXPECT_EQ(count_stored(tier, more), 40 - kept) << step;
+    EXPECT_LE(count_stored(tier, more), 40 - kept)
+        << step;  // less, if the scan has found a segment meanwhile
     EXPECT_EQ(count_hits(tier, more), 40u) << step;
     tier.flush();
     EXPECT_EQ(count_hits(tier, more), 40u) << step;

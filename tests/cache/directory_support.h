@@ -12,7 +12,7 @@
 
 #include "cache/directory/directory_tier.h"
 
-namespace alnair::testing {
+namespace alnair::testing::disk {
 
 inline PutRequest make_chunk(std::uint64_t seed, std::uint64_t size, DatasetTag dataset = 1) {
   Buffer buffer(size);
@@ -91,4 +91,4 @@ inline std::uint64_t bytes_in(const std::string& directory) {
   return bytes;
 }
 
-}  // namespace alnair::testing
+}  // namespace alnair::testing::disk

@@ -16,6 +16,7 @@ namespace alnair {
 namespace {
 
 using namespace testing;
+using namespace testing::disk;
 namespace fs = std::filesystem;
 
 // With and without what the processes of a node share.

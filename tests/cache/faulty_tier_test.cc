@@ -8,6 +8,8 @@
 namespace alnair::testing {
 namespace {
 
+using namespace disk;
+
 class FaultyTierTest : public ::testing::Test {
  protected:
   const std::vector<PutRequest> chunks_ = make_chunks(20, 100);

@@ -51,8 +51,9 @@ bool read_parts(const File& file, std::span<Part> parts, int& error) {
       const std::uint64_t relative = part.offset - parts[begin].offset;
       if (relative + part.length > static_cast<std::uint64_t>(got))
         continue;  // the file is shorter than its footer says
-      if (content_hash(part.buffer.bytes()) == part.read->hash)
-        part.read->bytes = std::move(part.buffer).freeze();
+      if (content_hash(part.buffer.bytes()) != part.read->hash) continue;
+      part.read->bytes = std::move(part.buffer).freeze();
+      part.read->found = true;
     }
   }
   return true;
@@ -64,7 +65,7 @@ void retry(PlacedRead& read, SegmentFiles& files, DirectoryIndex& index, const O
   int error = 0;
   if (const OpenChunks::Chunk open = open_chunks.find(read.hash); open.file != nullptr) {
     Part part{&read, open.offset, open.length, Buffer(open.length)};
-    if (read_parts(*open.file, {&part, 1}, error) && read.bytes) return;
+    if (read_parts(*open.file, {&part, 1}, error) && read.found) return;
   }
   for (const ChunkPlace& place : index.find(read.hash)) {
     if (tried && place.segment == tried->segment && place.offset == tried->offset) continue;
@@ -72,7 +73,7 @@ void retry(PlacedRead& read, SegmentFiles& files, DirectoryIndex& index, const O
     const auto length = segment == nullptr ? std::nullopt : segment->length_at(place.offset, read.hash);
     if (!length) continue;
     Part part{&read, place.offset, *length, Buffer(*length)};
-    if (read_parts(segment->file(), {&part, 1}, error) && read.bytes) return;
+    if (read_parts(segment->file(), {&part, 1}, error) && read.found) return;
   }
 }
 
@@ -103,7 +104,7 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
     int error = 0;
     if (!read_parts(*reads[0].open.file, parts, error)) files.fault(error, "read", "");
     for (PlacedRead& read : reads) {
-      if (!read.bytes) retry(read, files, index, open_chunks, std::nullopt);
+      if (!read.found) retry(read, files, index, open_chunks, std::nullopt);
     }
     return;
   }
@@ -119,7 +120,7 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
     }
     if (read_parts(segment->file(), parts, error)) {
       for (const Part& part : parts) {
-        if (part.read->bytes) continue;
+        if (part.read->found) continue;
         metrics().add(files.id(), TierCounter::kCorrupt);
         index.erase(part.read->hash, part.read->places.places[0]);
       }
@@ -130,7 +131,7 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
   if (error < 0 && error != -ENOENT) files.fault(error, "read", segment_name(first.segment));
   // The place was out of date (evicted or merged a moment ago), another chunk's, or damaged.
   for (PlacedRead& read : reads) {
-    if (!read.bytes) retry(read, files, index, open_chunks, read.places.places[0]);
+    if (!read.found) retry(read, files, index, open_chunks, read.places.places[0]);
   }
 }
 

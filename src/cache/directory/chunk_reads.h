@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,16 +14,17 @@ namespace alnair {
 struct PlacedRead {
   std::size_t index = 0;  // the caller's
   ContentHash hash;
-  OpenChunks::Chunk open;     // where it is in a segment of our own; else
-  ChunkPlaces places;         // where it may be
-  std::optional<View> bytes;  // the result
+  OpenChunks::Chunk open;  // where it is in a segment of our own; else
+  ChunkPlaces places;      // where it may be
+  View bytes;              // the result
+  bool found = false;
 };
 
 // Puts reads that one thread should make together, in the order of their offsets, next to each other, and
 // returns the groups. Pure.
 std::vector<std::span<PlacedRead>> group_reads(std::span<PlacedRead> reads);
 
-// Reads one group, and checks every chunk against its hash. What cannot be had is left empty; damaged chunks
+// Reads one group, and checks every chunk against its hash. What cannot be had is not found; damaged chunks
 // are counted, and forgotten. Blocks.
 void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
                 const OpenChunks& open_chunks);

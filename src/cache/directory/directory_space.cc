@@ -53,27 +53,21 @@ bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
 
 std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim(DatasetTag requester) const {
   const auto segments = index_.table().all();
-  if (segments.empty()) return std::nullopt;
-  const auto older = [](const auto& a, const auto& b) {
-    return a.second.last_used_ns < b.second.last_used_ns;
-  };
-  if (policy_ != EvictionPolicy::kNone) return *std::min_element(segments.begin(), segments.end(), older);
-  // The dataset that was used least recently, of those that no live job holds; its oldest segment.
-  std::map<DatasetTag, std::int64_t> last_used;
+  std::map<DatasetTag, bool> held;
+  std::vector<SegmentInfo> shown;
   for (const auto& [slot, segment] : segments) {
-    std::int64_t& time = last_used[segment.dataset];
-    time = std::max(time, segment.last_used_ns);
+    const auto [known, fresh] = held.emplace(segment.dataset, false);
+    if (fresh) known->second = share_.is_held(segment.dataset);
+    SegmentInfo info;
+    info.dataset = segment.dataset;
+    info.held = known->second;
+    info.sequence = static_cast<std::uint64_t>(segment.created_ns);
+    info.last_use = static_cast<std::uint64_t>(segment.last_used_ns) / 1'000'000;
+    info.bytes = segment.bytes;
+    shown.push_back(info);
   }
-  std::optional<DatasetTag> dataset;
-  for (const auto& [tag, time] : last_used) {
-    if (tag != requester && !share_.is_held(tag) && (!dataset || time < last_used[*dataset])) dataset = tag;
-  }
-  if (!dataset) return std::nullopt;
-  std::optional<std::pair<std::uint32_t, KnownSegment>> oldest;
-  for (const auto& entry : segments) {
-    if (entry.second.dataset == *dataset && (!oldest || older(entry, *oldest))) oldest = entry;
-  }
-  return oldest;
+  const std::optional<Eviction> eviction = policy_.choose(shown, requester);
+  return eviction ? std::optional(segments[eviction->victim]) : std::nullopt;
 }
 
 }  // namespace alnair

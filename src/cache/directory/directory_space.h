@@ -8,15 +8,26 @@
 #include "alnair/dataset/dataset.h"
 #include "cache/directory/directory_index.h"
 #include "cache/directory/segment_files.h"
+#include "cache/policy.h"
 
 namespace alnair {
 
 class DirectorySpace {
  public:
+  // s3fifo would write each surviving chunk once more, which costs a disk more than the hits it saves: lru in
+  // its place.
+  static const Policy& directory_policy(EvictionPolicy policy) {
+    return policy_for(policy == EvictionPolicy::kS3Fifo ? EvictionPolicy::kLru : policy);
+  }
+
   // `limit_bytes` 0: a tenth of the disk stays free.
   DirectorySpace(const DirectoryShare& share, SegmentFiles& files, DirectoryIndex& index,
                  std::uint64_t limit_bytes, EvictionPolicy policy)
-      : share_(share), files_(files), index_(index), limit_bytes_(limit_bytes), policy_(policy) {}
+      : share_(share),
+        files_(files),
+        index_(index),
+        limit_bytes_(limit_bytes),
+        policy_(directory_policy(policy)) {}
 
   struct Account {
     std::uint64_t used_bytes = 0;
@@ -35,7 +46,7 @@ class DirectorySpace {
   SegmentFiles& files_;
   DirectoryIndex& index_;
   const std::uint64_t limit_bytes_;
-  const EvictionPolicy policy_;
+  const Policy& policy_;
 };
 
 }  // namespace alnair

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <filesystem>
 #include <system_error>
+#include <unordered_map>
 #include <vector>
 
 #include "alnair/core/error.h"
@@ -183,9 +184,9 @@ struct DirectoryTier::State::ReadTask : IoTask {
     // touched.
     const TierId id = state->options.id;
     for (PlacedRead& read : reads) {
-      if (completed && read.bytes) {
+      if (completed && read.found) {
         metrics().add(id, TierCounter::kHits);
-        metrics().add(id, TierCounter::kHitBytes, read.bytes->size());
+        metrics().add(id, TierCounter::kHitBytes, read.bytes.size());
         metrics().record_latency(id, took);
         (*found)(read.index, std::move(read.bytes));
       } else {
@@ -355,15 +356,23 @@ void DirectoryTier::put(std::span<const PutRequest> requests, std::span<PutOutco
       if (!state->scanned) state->scan();
       std::vector<const PutRequest*> chunks;
       std::vector<PutOutcome*> results;
+      std::unordered_map<ContentHash, std::size_t> first;
+      std::vector<std::pair<std::size_t, std::size_t>>
+          repeated;  // a request, and the one before it that it repeats
       for (const std::size_t i : job->wanted) {
         if (state->has(job->requests[i].hash)) {
           job->outcomes[i] = PutOutcome::kPresent;
-          continue;
+        } else if (const auto [known, fresh] = first.emplace(job->requests[i].hash, i); !fresh) {
+          repeated.emplace_back(i, known->second);
+        } else {
+          chunks.push_back(&job->requests[i]);
+          results.push_back(&job->outcomes[i]);
         }
-        chunks.push_back(&job->requests[i]);
-        results.push_back(&job->outcomes[i]);
       }
       state->writer.put(chunks, results);
+      for (const auto& [again, before] : repeated) {
+        if (job->outcomes[before] == PutOutcome::kStored) job->outcomes[again] = PutOutcome::kPresent;
+      }
     });
   }
   std::uint64_t refused = 0;

@@ -156,7 +156,7 @@ OpenSegment* DirectoryWriter::open_for(DatasetTag dataset, std::uint64_t length)
 }
 
 DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t bytes) {
-  if (Clock::now() < full_until_) return {};
+  if (bytes >= full_for_bytes_ && Clock::now() < full_until_) return {};
   // Room is found and taken under one lock, or two writers would find the same.
   const DirectoryShare::Change change = share_.change();
   if (!change) return {};
@@ -166,7 +166,7 @@ DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t 
     system.make_directory(files_.directory());
   }
   if (!space_.make_room(bytes, dataset)) {
-    full_until_ = Clock::now() + kFullFor;
+    note_full(bytes);
     return {};
   }
   const SegmentNonce nonce = random_nonce();
@@ -185,7 +185,7 @@ bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* co
   const std::size_t before = segment.chunks();
   if (const int error = segment.append(chunks); error < 0) {
     files_.fault(error, "write", open_segment_name(segment.nonce(), index_.table().shared().node));
-    full_until_ = Clock::now() + kFullFor;
+    note_full(0);
     seal(std::move(open_.extract(segment.dataset()).mapped()));  // what was written before is good
     note_oldest();
     return false;
@@ -220,6 +220,11 @@ void DirectoryWriter::seal(Open open) {
     files_.fault(error, "seal", segment_name(segment.nonce()));
   }
   open_chunks_.remove(entries);
+}
+
+void DirectoryWriter::note_full(std::uint64_t bytes) {
+  full_for_bytes_ = bytes;
+  full_until_ = Clock::now() + kFullFor;
 }
 
 void DirectoryWriter::note_oldest() {

@@ -44,6 +44,7 @@ class DirectoryWriter {
   bool write(OpenSegment& segment, std::span<const PutRequest* const> chunks);
   void seal(Open open);
   void note_oldest();
+  void note_full(std::uint64_t bytes);
   void load(const SegmentNonce& nonce, const FileInfo& file);
   void enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns);
   bool remove_orphan(const OpenSegmentName& name, const FileInfo& file);
@@ -56,9 +57,11 @@ class DirectoryWriter {
   OpenChunks& open_chunks_;
   std::map<DatasetTag, Open> open_;
   std::atomic<Clock::rep> oldest_;  // when the oldest open segment was opened
-  Clock::time_point full_until_{};  // no room was found: do not look again before
-  std::int64_t scanned_ = 0;        // the directory's modification time at the last scan
-  bool settled_ = false;            // ... and it was the same at the scan before
+  // No room was found for so many bytes: do not look again before that time.
+  std::uint64_t full_for_bytes_ = 0;
+  Clock::time_point full_until_{};
+  std::int64_t scanned_ = 0;  // the directory's modification time at the last scan
+  bool settled_ = false;      // ... and it was the same at the scan before
 };
 
 }  // namespace alnair
