@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -56,15 +57,23 @@ bool read_all(int fd, std::span<std::byte> bytes) {
   return true;
 }
 
+std::array<std::byte, 8> little_endian(std::uint64_t number) {
+  std::array<std::byte, 8> bytes;
+  for (std::byte& byte : bytes) {
+    byte = static_cast<std::byte>(number);
+    number >>= 8;
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::string ManifestFiles::write(std::string_view version, std::span<const std::byte> blob) const {
   open_private_directory(directory_);
   std::string temporary = fmt::format("{}/{}{}-XXXXXX", directory_, kTemporaryPrefix, version.substr(0, 16));
   const Descriptor file(mkostemp(temporary.data(), O_CLOEXEC));
-  const ContentHash hash = content_hash(blob);
-  if (file.get() < 0 || !write_all(file.get(), blob) ||
-      !write_all(file.get(), std::as_bytes(std::span(hash.bytes)))) {
+  const std::uint64_t checksum = checksum64(blob);
+  if (file.get() < 0 || !write_all(file.get(), blob) || !write_all(file.get(), little_endian(checksum))) {
     const int error = errno;
     if (file.get() >= 0) unlink(temporary.c_str());
     throw CacheError(fmt::format("The manifest {} cannot be written into {}: {}.", version, directory_,
@@ -86,12 +95,12 @@ std::optional<std::vector<std::byte>> ManifestFiles::read(std::string_view versi
   struct stat status {};
   if (file.get() < 0 || fstat(file.get(), &status) != 0)
     throw CacheError(fmt::format("The manifest {} cannot be read: {}.", name, std::strerror(errno)));
-  ContentHash hash;
+  std::array<std::byte, 8> checksum;
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  if (S_ISREG(status.st_mode) && size >= sizeof hash.bytes) {
-    std::vector<std::byte> blob(size - sizeof hash.bytes);
-    if (read_all(file.get(), blob) && read_all(file.get(), std::as_writable_bytes(std::span(hash.bytes))) &&
-        content_hash(blob) == hash)
+  if (S_ISREG(status.st_mode) && size >= checksum.size()) {
+    std::vector<std::byte> blob(size - checksum.size());
+    if (read_all(file.get(), blob) && read_all(file.get(), checksum) &&
+        little_endian(checksum64(blob)) == checksum)
       return blob;
   }
   log(LogLevel::kWarning, "the manifest {} is damaged and removed; its dataset is listed again", name);

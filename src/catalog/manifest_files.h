@@ -1,4 +1,5 @@
-// Manifest blobs as files of a directory, named by version: the blob and 32 bytes more, its content hash.
+// Manifest blobs as files of a directory, named by version: the blob and 8 bytes more, its checksum64 (that
+// the blob is the one that the version names is checked by whoever decodes it).
 //
 // Thread safety: as the file system: distinct processes may use one directory. rename_in() and retain() of
 // one directory must take turns (they run inside write transactions of the catalog).

@@ -9,7 +9,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <set>
 
 #include "alnair/catalog/catalog.h"
@@ -19,6 +21,7 @@
 #include "catalog/file_system.h"
 #include "catalog/hash_writer.h"
 #include "catalog/manifest_files.h"
+#include "catalog/sqlite_catalog.h"
 #include "core/fork.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -30,6 +33,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kReadPatience{20};      // for another process's lock, where a caller reads samples
 constexpr milliseconds kWritePatience{5'000};  // in the background, and where a caller registers a dataset
+constexpr char kHostPrefix[] = "host-";
 constexpr std::int64_t kVersionsOfADataset = 8;
 constexpr std::int64_t kManifests = 256;   // of all datasets
 constexpr std::size_t kLargeBatch = 4096;  // records that touch more pages than SQLite checkpoints by itself
@@ -312,16 +316,34 @@ void Session::bound_table(SqliteConnection& connection, const ChunkId& somewhere
 
 }  // namespace
 
+std::unique_ptr<Catalog> make_sqlite_catalog(CatalogLocation location) {
+  return std::make_unique<SqliteCatalog>(std::move(location));
+}
+
+std::string open_host_folder(const std::string& directory, const std::string& host) {
+  std::vector<std::filesystem::path> unused;
+  std::error_code error;
+  const auto month_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24 * 30);
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
+       it.increment(error)) {
+    if (!it->path().filename().string().starts_with(kHostPrefix)) continue;
+    std::error_code none;  // a folder without a catalog is somebody's who is just making one
+    const auto used = std::filesystem::last_write_time(it->path() / "catalog.sqlite", none);
+    if (!none && used < month_ago) unused.push_back(it->path());
+  }
+  for (const auto& folder : unused) std::filesystem::remove_all(folder, error);
+  return open_private_directory(directory + "/" + kHostPrefix + host);
+}
+
 std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory) {
   CatalogLocation location{open_private_directory(directory), true};
   location.local = is_local_file_system(location.directory);
-  // Locks of several hosts are not to be relied on there: each has a folder of its own.
-  if (!location.local)
-    location.directory = open_private_directory(location.directory + "/host-" + host_name());
+  // Locks among hosts are not to be relied on there.
+  if (!location.local) location.directory = open_host_folder(location.directory, host_name());
   if (access(location.directory.c_str(), W_OK) != 0)
     throw CacheError(fmt::format("The catalog directory {} cannot be written: {}.", location.directory,
                                  std::strerror(errno)));
-  return std::make_unique<SqliteCatalog>(std::move(location));
+  return make_sqlite_catalog(std::move(location));
 }
 
 }  // namespace alnair

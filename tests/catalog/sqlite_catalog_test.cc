@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "catalog/contract.h"
+#include "catalog/sqlite_catalog.h"
 #include "core/log.h"
 #include "support/temporary_directory.h"
 
@@ -24,7 +25,13 @@ struct SqliteBackend {
   TemporaryDirectory directory;
   std::unique_ptr<Catalog> open() const { return open_sqlite_catalog(directory.path()); }
 };
-using Backends = ::testing::Types<SqliteBackend>;
+
+// As on a network file system: a rollback journal.
+struct SqliteJournalBackend {
+  TemporaryDirectory directory;
+  std::unique_ptr<Catalog> open() const { return make_sqlite_catalog({directory.path(), false}); }
+};
+using Backends = ::testing::Types<SqliteBackend, SqliteJournalBackend>;
 }  // namespace
 
 namespace testing {
@@ -36,18 +43,31 @@ namespace {
 class SqliteCatalogTest : public ::testing::Test {
  protected:
   SqliteCatalogTest() {
-    set_log_sink([this](LogLevel, std::string_view message) {
-      const std::lock_guard lock(mutex_);
-      messages_ += std::string(message) + "\n";
-    });
+    // One sink for the whole program, because replaced ones are leaked.
+    static const bool installed = [] {
+      set_log_sink([](LogLevel, std::string_view message) {
+        const std::lock_guard lock(log().mutex);
+        log().text += std::string(message) + "\n";
+      });
+      return true;
+    }();
+    (void)installed;
+    log().text.clear();
   }
-  ~SqliteCatalogTest() override { set_log_sink({}); }
 
   std::unique_ptr<Catalog> open() const { return open_sqlite_catalog(directory_.path()); }
   std::string database() const { return directory_ / "catalog.sqlite"; }
-  std::string messages() {
-    const std::lock_guard lock(mutex_);
-    return messages_;
+  struct Log {
+    std::mutex mutex;
+    std::string text;
+  };
+  static Log& log() {
+    static Log instance;
+    return instance;
+  }
+  static std::string messages() {
+    const std::lock_guard lock(log().mutex);
+    return log().text;
   }
   std::vector<std::string> files_like(const std::string& part) const {
     std::vector<std::string> names;
@@ -77,8 +97,6 @@ class SqliteCatalogTest : public ::testing::Test {
   }
 
   TemporaryDirectory directory_;
-  std::mutex mutex_;
-  std::string messages_;
 };
 
 TEST_F(SqliteCatalogTest, ANewerFileIsSetAsideWithAMessageThatNamesIt) {
@@ -198,7 +216,7 @@ TEST_F(SqliteCatalogTest, ADamagedManifestFileIsUnknownAndCanBePutAgain) {
   const ManifestRecord record = record_of("d", 1);
   const std::string path = directory_.path() + "/manifests/" + record.version;
   for (int round = 0; round < 40; ++round) {
-    catalog->put_manifest(record, some_blob(1, 300));
+    catalog->put_manifest(record, some_blob(1, 400));
     if (round % 2 == 0) {
       std::filesystem::resize_file(path, static_cast<std::uintmax_t>(round * 8));
     } else {
@@ -227,6 +245,37 @@ TEST_F(SqliteCatalogTest, AWriterElsewhereStallsNoLookup) {
   sqlite3_close(writer);
   catalog->flush();
   EXPECT_EQ(count_known(*catalog, 0, 200), 200u);
+}
+
+TEST_F(SqliteCatalogTest, WithAJournalAWriterElsewhereStallsNoLookupEither) {
+  const auto catalog = make_sqlite_catalog({directory_.path(), false});
+  record_numbers(*catalog, 0, 100);
+  catalog->flush();
+  EXPECT_EQ(count_known(*catalog, 0, 100), 100u);
+  EXPECT_TRUE(files_like("-wal").empty());
+  sqlite3* writer = nullptr;
+  ASSERT_EQ(sqlite3_open(database().c_str(), &writer), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(writer, "BEGIN EXCLUSIVE", nullptr, nullptr, nullptr), SQLITE_OK);
+  EXPECT_EQ(count_known(*catalog, 0, 100), 0u);  // unknown for now
+  sqlite3_exec(writer, "ROLLBACK", nullptr, nullptr, nullptr);
+  sqlite3_close(writer);
+  EXPECT_EQ(count_known(*catalog, 0, 100), 100u);
+}
+
+TEST_F(SqliteCatalogTest, FoldersOfHostsThatAreGoneAreRemoved) {
+  for (const char* host : {"old", "new", "self"}) {
+    const auto catalog = make_sqlite_catalog({open_host_folder(directory_.path(), host), false});
+    EXPECT_TRUE(catalog->manifests().empty());
+  }
+  std::filesystem::last_write_time(
+      directory_ / "host-old/catalog.sqlite",
+      std::filesystem::file_time_type::clock::now() - std::chrono::hours(24 * 40));
+  std::ofstream(directory_ / "unrelated") << "x";
+  open_host_folder(directory_.path(), "self");
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "host-old"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "host-new"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "host-self"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "unrelated"));
 }
 
 TEST_F(SqliteCatalogTest, ADirectoryThatCannotBeUsedIsRefusedByName) {
