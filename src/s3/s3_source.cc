@@ -51,6 +51,12 @@ std::shared_ptr<S3Core> make_core(const S3Config& config) {
   return std::make_shared<S3Core>(config, make_http_client(http), make_gate(config));
 }
 
+// A read that was over when it began.
+class Ended final : public PendingRead {
+ public:
+  void cancel() override {}
+};
+
 class S3Source final : public ObjectSource {
  public:
   explicit S3Source(S3Config config)
@@ -165,6 +171,10 @@ std::optional<ObjectInfo> S3Source::stat(std::string_view key, const Interrupt& 
 }
 
 std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) {
+  if (request.length == 0) {
+    done({});
+    return std::make_shared<Ended>();
+  }
   S3Call call = call_for(S3Asked::What::kRead, request.object.key);
   const std::uint64_t length = request.length;
   auto check = std::make_shared<ReadCheck>(std::move(request), config_.object_url(call.key), facts_);

@@ -29,6 +29,7 @@ namespace alnair::testing {
 
 struct Deviations {
   bool keys_are_paths = false;              // no "a" beside "a/b", no empty, "." or ".." components
+  bool no_control_characters = false;       // in keys
   std::size_t max_component = 1024;         // bytes between two slashes
   bool overwrite_may_go_unnoticed = false;  // a server that ignores If-Match and sends no ETag
   std::size_t many_objects = 2500;          // for pagination; 0: too slow here
@@ -153,6 +154,7 @@ class ObjectSourceContract : public ::testing::TestWithParam<SourceFactory> {
     while (longest.size() < 1024) longest += longest.size() % 201 == 200 ? '/' : 'k';
     candidates.push_back(std::move(longest));
     candidates.push_back(std::string(std::min<std::size_t>(deviations_.max_component, 1024), 'c'));
+    if (deviations_.no_control_characters) std::erase(candidates, "tab\tkey");
     if (!deviations_.keys_are_paths) return candidates;
     const auto is_path = [&](const std::string& key) {
       std::size_t start = 0;
