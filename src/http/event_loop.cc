@@ -258,9 +258,9 @@ void EventLoop::wait_for_events() {
   if (!active_.empty()) due = std::min(due, next_check_);
   int timeout_ms = -1;
   if (due != Clock::time_point::max()) {
-    const auto wait = std::chrono::ceil<std::chrono::milliseconds>(
-        due - std::max(due - std::chrono::hours(1), Clock::now()));
-    timeout_ms = static_cast<int>(std::max<std::int64_t>(0, wait.count()));
+    const Clock::time_point now = Clock::now();
+    const auto wait = due <= now ? Clock::duration(0) : std::min<Clock::duration>(due - now, std::chrono::hours(1));
+    timeout_ms = static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wait).count());
   }
   sleeping_.store(true);
   {

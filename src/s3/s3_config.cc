@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "alnair/core/error.h"
+#include "s3/credentials/profiles.h"
 #include "s3/sigv4.h"
 
 namespace alnair {
@@ -78,10 +79,11 @@ bool use_path_style(const S3Config& config) {
 
 }  // namespace
 
-S3Config resolve_s3_config(const std::string& bucket, const S3Options& options,
-                           std::string_view profile_region) {
+S3Config resolve_s3_config(const std::string& bucket, const S3Options& options) {
   check_bucket(bucket);
   check_limits(options);
+  const ProfileSettings profile =
+      load_profile_settings(options.profile, CredentialContext::of_process(nullptr));
   S3Config config;
   config.bucket = bucket;
   config.options = options;
@@ -89,9 +91,12 @@ S3Config resolve_s3_config(const std::string& bucket, const S3Options& options,
     std::string_view name;
     std::string value;
   };
-  for (const Place& place : {Place{"endpoint_url", options.endpoint_url},
-                             Place{"AWS_ENDPOINT_URL_S3", from_environment("AWS_ENDPOINT_URL_S3")},
-                             Place{"AWS_ENDPOINT_URL", from_environment("AWS_ENDPOINT_URL")}}) {
+  const bool ignore_configured = from_environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == "true";
+  for (const Place& place :
+       {Place{"endpoint_url", options.endpoint_url},
+        Place{"AWS_ENDPOINT_URL_S3", ignore_configured ? "" : from_environment("AWS_ENDPOINT_URL_S3")},
+        Place{"AWS_ENDPOINT_URL", ignore_configured ? "" : from_environment("AWS_ENDPOINT_URL")},
+        Place{"endpoint_url of the profile", ignore_configured ? "" : profile.endpoint_url}}) {
     if (place.value.empty()) continue;
     config.endpoint = parse_endpoint_url(place.value, place.name);
     break;
@@ -99,11 +104,18 @@ S3Config resolve_s3_config(const std::string& bucket, const S3Options& options,
   for (const Place& place :
        {Place{"region", options.region}, Place{"AWS_REGION", from_environment("AWS_REGION")},
         Place{"AWS_DEFAULT_REGION", from_environment("AWS_DEFAULT_REGION")},
-        Place{"the profile's region", std::string(profile_region)}, Place{"", std::string(kFirstRegion)}}) {
+        Place{"region of the profile", profile.region}, Place{"", std::string(kFirstRegion)}}) {
     if (place.value.empty()) continue;
     check_region(place.value, place.name);
     config.region = place.value;
     break;
+  }
+  config.ca_bundle = options.ca_bundle;
+  if (config.ca_bundle.empty() && from_environment("AWS_CA_BUNDLE").empty())
+    config.ca_bundle = profile.ca_bundle;
+  if (options.addressing_style == AddressingStyle::kAuto) {
+    if (profile.addressing_style == "path") config.options.addressing_style = AddressingStyle::kPath;
+    if (profile.addressing_style == "virtual") config.options.addressing_style = AddressingStyle::kVirtual;
   }
   if (config.endpoint && config.endpoint->is_ip_address() &&
       options.addressing_style == AddressingStyle::kVirtual)

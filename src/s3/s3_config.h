@@ -16,6 +16,7 @@ struct S3Config {
   std::string bucket;
   S3Options options;                 // as given
   std::optional<Endpoint> endpoint;  // a server of one's own; nullopt: AWS
+  std::string ca_bundle;             // file; empty: find_ca_bundle()
   std::string region;                // to sign for until the bucket says otherwise; never empty
 
   // "s3://bucket" on AWS, else "s3://bucket@http://127.0.0.1:9000".
@@ -26,10 +27,9 @@ struct S3Config {
   std::string endpoint_text(const std::string& for_region) const;
 };
 
-// Reads AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and AWS_DEFAULT_REGION (`profile_region` comes
-// after them) for what the options leave open. Throws ConfigError.
-S3Config resolve_s3_config(const std::string& bucket, const S3Options& options,
-                           std::string_view profile_region = {});
+// Reads AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION, AWS_CA_BUNDLE and then the
+// profile in force for what the options leave open. Throws ConfigError.
+S3Config resolve_s3_config(const std::string& bucket, const S3Options& options);
 
 // How requests reach the bucket: virtual-host style (bucket.s3.region.amazonaws.com/key) or path style
 // (endpoint/bucket/key).

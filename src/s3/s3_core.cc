@@ -14,10 +14,10 @@ constexpr auto kLookInterval = std::chrono::milliseconds(50);
 }  // namespace
 
 S3Core::S3Core(S3Config the_config, std::shared_ptr<HttpClient> client,
-               std::shared_ptr<CredentialGate> credentials)
+               std::unique_ptr<CredentialCache> the_credentials)
     : config(std::move(the_config)),
       http(std::move(client)),
-      gate(std::move(credentials)),
+      credentials(std::move(the_credentials)),
       place_(std::make_shared<const Place>(Place{config.region, address_of(config, config.region)})),
       limit_(config.options.max_requests > 0
                  ? std::min(config.options.max_requests, config.options.max_connections)
@@ -27,6 +27,19 @@ S3Core::S3Core(S3Config the_config, std::shared_ptr<HttpClient> client,
 std::shared_ptr<const S3Core::Place> S3Core::place() const {
   const std::lock_guard lock(mutex_);
   return place_;
+}
+
+std::shared_ptr<const S3Credentials> S3Core::signer() const {
+  const std::lock_guard lock(mutex_);
+  return signer_;
+}
+
+void S3Core::set_signer(const S3Credentials& latest) {
+  const std::lock_guard lock(mutex_);
+  if (!signer_ || signer_->access_key_id != latest.access_key_id ||
+      signer_->secret_access_key != latest.secret_access_key ||
+      signer_->session_token != latest.session_token)
+    signer_ = std::make_shared<const S3Credentials>(latest);
 }
 
 bool S3Core::move_to(const Place& asked, const std::string& region, const std::string& origin) {
@@ -134,15 +147,15 @@ void S3Core::look_for_stragglers() {
     if (straggler) straggler->hedge();
 }
 
-S3Asked S3Core::asked(S3Asked::What what, const std::string& key, int attempts) const {
+S3Asked S3Core::asked(S3Asked::What what, const std::string& object_key, int attempts) const {
   const auto current = place();
-  const auto credentials = gate ? gate->current() : nullptr;
+  const auto key = signer();
   return {what,
           config.bucket,
-          key,
+          object_key,
           config.endpoint_text(current->region),
           current->region,
-          credentials ? credentials->access_key_id : "",
+          key ? key->access_key_id : "",
           attempts};
 }
 

@@ -16,7 +16,7 @@
 
 #include "http/client.h"
 #include "s3/adaptive_limit.h"
-#include "s3/credential_gate.h"
+#include "s3/credentials/cache.h"
 #include "s3/hedge_policy.h"
 #include "s3/retry_policy.h"
 #include "s3/s3_answer.h"
@@ -31,13 +31,13 @@ class S3Core : public std::enable_shared_from_this<S3Core> {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `credentials` is null for anonymous requests.
+  // `the_credentials` is null for anonymous requests.
   S3Core(S3Config the_config, std::shared_ptr<HttpClient> client,
-         std::shared_ptr<CredentialGate> credentials);
+         std::unique_ptr<CredentialCache> the_credentials);
 
   const S3Config config;
   const std::shared_ptr<HttpClient> http;
-  const std::shared_ptr<CredentialGate> gate;
+  const std::unique_ptr<CredentialCache> credentials;
 
   std::atomic<bool> bucket_exists{false};  // the server has said so
 
@@ -47,6 +47,10 @@ class S3Core : public std::enable_shared_from_this<S3Core> {
     S3Address address;
   };
   std::shared_ptr<const Place> place() const;
+
+  // The credentials to sign with, as the cache gave them last; null: none yet, or anonymous.
+  std::shared_ptr<const S3Credentials> signer() const;
+  void set_signer(const S3Credentials& latest);
 
   // An answer named another region or origin. False: it is the one that was asked already, or none is known.
   bool move_to(const Place& asked, const std::string& region, const std::string& origin);
@@ -79,6 +83,7 @@ class S3Core : public std::enable_shared_from_this<S3Core> {
 
   mutable std::mutex mutex_;
   std::shared_ptr<const Place> place_;  // all guarded by mutex_
+  std::shared_ptr<const S3Credentials> signer_;
   RetryBudget retry_budget_;
   AdaptiveLimit limit_;
   HedgePolicy hedge_policy_;

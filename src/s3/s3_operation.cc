@@ -69,11 +69,13 @@ void S3Operation::cancel() {
 }
 
 void S3Operation::send_when_ready(Kind kind) {
-  if (!core_->gate) return send(kind);
-  core_->gate->when_ready([self = shared_from_this(), kind](std::exception_ptr error) {
-    if (error) return self->finish({}, error);
-    self->send(kind);
-  });
+  if (!core_->credentials) return send(kind);
+  core_->credentials->get(
+      [self = shared_from_this(), kind](const S3Credentials& signer, std::exception_ptr error) {
+        if (error) return self->finish({}, error);
+        self->core_->set_signer(signer);
+        self->send(kind);
+      });
 }
 
 void S3Operation::send(Kind kind) {
@@ -111,7 +113,7 @@ void S3Operation::send(Kind kind) {
 // Everything that could be stale after a wait in the queue is made here: place, time, credentials.
 void S3Operation::prepare(HttpRequest& request, Kind kind) {
   const auto place = core_->place();
-  const auto signer = core_->gate ? core_->gate->current() : nullptr;
+  const auto signer = core_->signer();
   int retries = 0;
   {
     const std::lock_guard lock(mutex_);
@@ -200,8 +202,8 @@ void S3Operation::on_response(HttpResponse&& response, Kind kind) {
       if (!may_detour()) break;
       return send_when_ready(Kind::kRetry);
     case S3Next::kNewCredentials:
-      if (!core_->gate || !may_detour()) break;
-      core_->gate->refuse(signer);
+      if (!signer || !may_detour()) break;
+      core_->credentials->reject(signer->access_key_id);
       return send_when_ready(Kind::kRetry);
     case S3Next::kRetryThrottled:
       core_->on_throttled();

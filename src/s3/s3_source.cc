@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <charconv>
 #include <condition_variable>
+#include <random>
 #include <thread>
 
 #include "alnair/core/error.h"
 #include "core/fork.h"
 #include "core/metrics.h"
+#include "s3/credentials/chain.h"
 #include "s3/read_check.h"
 #include "s3/s3_core.h"
 #include "s3/s3_listing.h"
@@ -26,18 +28,20 @@ int loop_threads(int wanted) {
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 4);
 }
 
-std::shared_ptr<CredentialGate> make_gate(const S3Config& config) {
+std::unique_ptr<CredentialCache> make_credentials(const S3Config& config) {
   if (config.options.anonymous) return nullptr;
-  if (config.options.credentials) return std::make_shared<CredentialGate>(*config.options.credentials);
-  return std::make_shared<CredentialGate>([](bool) -> CredentialGate::Fetched {
-    const char* id = std::getenv("AWS_ACCESS_KEY_ID");
-    const char* secret = std::getenv("AWS_SECRET_ACCESS_KEY");
-    if (id == nullptr || secret == nullptr)
-      throw ConfigError(
-          "No AWS credentials were found: looked in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.");
-    const char* token = std::getenv("AWS_SESSION_TOKEN");
-    return {{id, secret, token == nullptr ? "" : token}};
-  });
+  if (config.options.credentials) return std::make_unique<CredentialCache>(*config.options.credentials);
+  return std::make_unique<CredentialCache>(
+      [profile = config.options.profile, region = config.region,
+       ca_bundle = config.ca_bundle](const Interrupt& interrupt) {
+        const auto http =
+            make_http_client({.threads = 1, .max_connections = 2, .max_requests = 2, .ca_bundle = ca_bundle});
+        return load_credentials(profile, region, CredentialContext::of_process(http), interrupt);
+      },
+      [] { return std::chrono::system_clock::now(); },
+      [random = std::minstd_rand(std::random_device{}())]() mutable {
+        return std::uniform_real_distribution<double>(0, 1)(random);
+      });
 }
 
 std::shared_ptr<S3Core> make_core(const S3Config& config) {
@@ -47,8 +51,8 @@ std::shared_ptr<S3Core> make_core(const S3Config& config) {
   http.max_requests =
       config.options.max_requests > 0 ? config.options.max_requests : config.options.max_connections;
   http.max_bytes_in_flight = config.options.max_bytes_in_flight;
-  http.ca_bundle = config.options.ca_bundle;
-  return std::make_shared<S3Core>(config, make_http_client(http), make_gate(config));
+  http.ca_bundle = config.ca_bundle;
+  return std::make_shared<S3Core>(config, make_http_client(http), make_credentials(config));
 }
 
 // A read that was over when it began.
@@ -201,6 +205,20 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
 
 std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options) {
   return std::make_shared<S3Source>(resolve_s3_config(bucket, options));
+}
+
+std::string presign_get(const std::string& bucket, const std::string& key, const S3Options& options,
+                        std::chrono::seconds expires) {
+  const S3Config config = resolve_s3_config(bucket, options);
+  const auto credentials = make_credentials(config);
+  if (!credentials) throw ConfigError("A presigned URL needs credentials: do not set anonymous.");
+  const S3Credentials signer = credentials->get(Interrupt());
+  const S3Address address = address_of(config, config.region);
+  const std::string path = address.path + "/" + uri_encode(key, Slashes::kKeep);
+  SigningKeyCache keys;
+  return address.origin + path + "?" +
+         presign_query("GET", address.host, path, {}, signer, config.region, std::chrono::system_clock::now(),
+                       expires, keys);
 }
 
 }  // namespace alnair
