@@ -55,7 +55,7 @@ class DirectoryProcessesTest : public ::testing::TestWithParam<bool> {
 
 TEST_P(DirectoryProcessesTest, AKillAtAnyCallLosesNothingSealedAndLeavesNothingBehind) {
   const auto before = make_chunks(10, 10'000, 1), more = make_chunks(40, 10'000, 2),
-             last = make_chunks(5, 1000, 3);
+             last = make_chunks(9, 1000, 3);
   bool killed = true;
   int step = 0;
   for (; killed; ++step) {
@@ -78,7 +78,10 @@ TEST_P(DirectoryProcessesTest, AKillAtAnyCallLosesNothingSealedAndLeavesNothingB
       count_hits(tier, before);
       count_stored(tier, more);
       tier.flush();
-      count_stored(tier, last);
+      for (const PutRequest& chunk : last) {  // enough small segments to be merged
+        count_stored(tier, {&chunk, 1});
+        tier.flush();
+      }
     })));
     DirectoryTier tier(options());
     EXPECT_EQ(count_hits(tier, before), 10u) << step;

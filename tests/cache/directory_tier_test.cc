@@ -179,6 +179,27 @@ TEST_P(DirectoryTierTest, LruKeepsWhatIsRead) {
   EXPECT_LE(bytes_in(cache_), 2u << 20);
 }
 
+TEST_P(DirectoryTierTest, TheSmallSegmentsThatFlushesLeaveAreMerged) {
+  std::vector<PutRequest> all;
+  {
+    DirectoryTier tier(options());
+    for (int i = 0; i < 64; ++i) {
+      const auto chunks = make_chunks(2, 3000, 50 + i);
+      all.insert(all.end(), chunks.begin(), chunks.end());
+      EXPECT_EQ(count_stored(tier, chunks), 2u);
+      tier.flush();
+      EXPECT_EQ(count_hits(tier, all), all.size());
+    }
+    tier.usage();  // behind the last merge
+    EXPECT_EQ(count_hits(tier, all), all.size());
+    EXPECT_EQ(tier.usage().chunks, all.size());
+  }
+  EXPECT_LT(files_in(cache_, ".segment").size(), 16u);
+  std::filesystem::remove_all(root_ / "node");
+  DirectoryTier tier(options());
+  EXPECT_EQ(count_hits(tier, all), all.size());
+}
+
 TEST_P(DirectoryTierTest, ErasedChunksAreGone) {
   DirectoryTier tier(options());
   const auto chunks = make_chunks(2, 1000);

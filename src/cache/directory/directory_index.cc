@@ -30,10 +30,10 @@ ChunkPlaces DirectoryIndex::find(const ContentHash& hash) const {
 }
 
 std::size_t DirectoryIndex::add(const SegmentFooter& footer, std::uint64_t file_bytes,
-                                std::int64_t created_ns) {
+                                std::int64_t created_ns, std::int64_t last_used_ns) {
   if (table_->knows(footer.nonce)) return 0;  // whoever scanned meanwhile was faster
   const auto slot = table_->reserve(
-      {footer.nonce, footer.dataset, file_bytes, footer.entries.size(), created_ns, created_ns});
+      {footer.nonce, footer.dataset, file_bytes, footer.entries.size(), created_ns, last_used_ns});
   if (!slot) return footer.entries.size();
   std::size_t lost = 0;
   if (shared_ != nullptr) {

@@ -47,7 +47,8 @@ class DirectoryIndex {
 
   // Enters a segment and its chunks. Returns how many chunks found no room: none, or (the table is full) all
   // of them.
-  std::size_t add(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns);
+  std::size_t add(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns,
+                  std::int64_t last_used_ns);
   void remove(std::uint32_t slot);
   // Forgets this place of the chunk.
   void erase(const ContentHash& hash, const ChunkPlace& place);

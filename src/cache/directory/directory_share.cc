@@ -20,6 +20,12 @@ DirectoryShare::Change DirectoryShare::change(std::chrono::milliseconds timeout)
   return {granted, std::move(guard)};
 }
 
+DirectoryShare::Change DirectoryShare::merging() const {
+  LockFile::Guard guard = shared() ? locks_->try_exclusive(offset(4)) : LockFile::Guard();
+  const bool granted = !shared() || guard;
+  return {granted, std::move(guard)};
+}
+
 std::uint64_t DirectoryShare::owner_offset(const SegmentNonce& nonce) {
   std::uint64_t word;
   std::memcpy(&word, nonce.data(), sizeof word);

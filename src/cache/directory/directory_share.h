@@ -45,6 +45,9 @@ class DirectoryShare {
   };
   Change change(std::chrono::milliseconds timeout = std::chrono::seconds(5)) const;
 
+  // Held by who merges segments; false: someone else does.
+  Change merging() const;
+
   // Whether another process, or another tier of this one, uses the directory; and joining them.
   bool in_use() const { return shared() && locks_->is_locked(offset(3)); }
   LockFile::Guard join() const { return shared() ? locks_->try_shared(offset(3)) : LockFile::Guard(); }

@@ -29,6 +29,11 @@ std::optional<DirectorySpace::Account> DirectorySpace::account() {
   return account;
 }
 
+bool DirectorySpace::has_room(std::uint64_t bytes) {
+  const std::optional<Account> now = account();
+  return now && now->used_bytes + bytes <= now->limit_bytes;
+}
+
 bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
   std::optional<Account> now = account();
   if (!now) return false;

@@ -36,6 +36,9 @@ class DirectorySpace {
   // nullopt: the directory cannot be read (a fault was counted).
   std::optional<Account> account();
 
+  // Whether `bytes` more fit as it is.
+  bool has_room(std::uint64_t bytes);
+
   // Evicts until `bytes` more, for this dataset, fit. false: the policy gives no more.
   bool make_room(std::uint64_t bytes, DatasetTag requester);
 

@@ -287,7 +287,9 @@ void DirectoryTier::State::rescan_sometimes() {
 
 void DirectoryTier::State::seal_aged() {
   const auto before = Clock::now() - options.seal_after;
-  if (writer.has_older(before)) later([before](State& state) { state.writer.seal(before); });
+  if (!writer.has_older(before)) return;
+  later([before](State& state) { state.writer.seal(before); });
+  later([](State& state) { state.writer.merge(); });
 }
 
 DirectoryTier::DirectoryTier(DirectoryOptions options) {
@@ -396,6 +398,7 @@ void DirectoryTier::erase(const ContentHash& hash) {
 void DirectoryTier::flush() {
   if (!state_->writer.has_older(Clock::time_point::max())) return;
   run_and_wait(state_->writing, [state = state_] { state->writer.seal(); });
+  state_->later([](State& state) { state.writer.merge(); });
 }
 
 TierUsage DirectoryTier::usage() const {

@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "cache/directory/io_pool.h"
 #include "cache/directory/random.h"
+#include "cache/directory/segment_merge.h"
 
 namespace alnair {
 namespace {
@@ -82,9 +84,10 @@ void DirectoryWriter::scan() {
 }
 
 void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
+  IoPool::note_progress();
   int error = 0;
   if (const auto footer = files_.read_footer(nonce, error)) {
-    enter(*footer, file.bytes, file.modified_ns);
+    enter(*footer, file.bytes, file.modified_ns, file.modified_ns);
   } else if (error == 0) {
     metrics().add(files_.id(), TierCounter::kCorrupt);
     files_.files()->remove(files_.path(file.name));
@@ -93,8 +96,9 @@ void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
   }
 }
 
-void DirectoryWriter::enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns) {
-  const std::size_t lost = index_.add(footer, file_bytes, created_ns);
+void DirectoryWriter::enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns,
+                            std::int64_t last_used_ns) {
+  const std::size_t lost = index_.add(footer, file_bytes, created_ns, last_used_ns);
   if (lost > 0) files_.fault(-ENOSPC, "index all chunks of", segment_name(footer.nonce));
 }
 
@@ -140,22 +144,22 @@ OpenSegment* DirectoryWriter::open_for(DatasetTag dataset, std::uint64_t length)
   if (least > kMaxSegmentFileBytes) return nullptr;
   if (const auto found = open_.find(dataset); found != open_.end()) {
     if (found->second.segment->fits(1, record_bytes(length))) return found->second.segment.get();
-    seal(std::move(open_.extract(found).mapped()));
+    seal(std::move(open_.extract(found).mapped()), now_ns());
   }
   if (open_.size() >= kMaxOpenSegments) {
     const auto oldest = std::min_element(open_.begin(), open_.end(), [](const auto& a, const auto& b) {
       return a.second.since < b.second.since;
     });
-    seal(std::move(open_.extract(oldest).mapped()));
+    seal(std::move(open_.extract(oldest).mapped()), now_ns());
   }
-  Open open = create(dataset, std::max(least, options_.segment_bytes));
+  Open open = create(dataset, std::max(least, options_.segment_bytes), true);
   OpenSegment* opened = open.segment.get();
   if (opened != nullptr) open_.insert_or_assign(dataset, std::move(open));
   note_oldest();
   return opened;
 }
 
-DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t bytes) {
+DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t bytes, bool may_evict) {
   if (bytes >= full_for_bytes_ && Clock::now() < full_until_) return {};
   // Room is found and taken under one lock, or two writers would find the same.
   const DirectoryShare::Change change = share_.change();
@@ -165,6 +169,7 @@ DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t 
     system.make_directory(options_.directory);
     system.make_directory(files_.directory());
   }
+  if (!may_evict && !space_.has_room(bytes)) return {};
   if (!space_.make_room(bytes, dataset)) {
     note_full(bytes);
     return {};
@@ -182,11 +187,12 @@ DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t 
 }
 
 bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* const> chunks) {
+  IoPool::note_progress();
   const std::size_t before = segment.chunks();
   if (const int error = segment.append(chunks); error < 0) {
     files_.fault(error, "write", open_segment_name(segment.nonce(), index_.table().shared().node));
     note_full(0);
-    seal(std::move(open_.extract(segment.dataset()).mapped()));  // what was written before is good
+    seal(std::move(open_.extract(segment.dataset()).mapped()), now_ns());  // what was written before is good
     note_oldest();
     return false;
   }
@@ -201,25 +207,92 @@ bool DirectoryWriter::write(OpenSegment& segment, std::span<const PutRequest* co
 void DirectoryWriter::seal(Clock::time_point opened_before) {
   for (auto at = open_.begin(); at != open_.end();) {
     const auto current = at++;
-    if (current->second.since < opened_before) seal(std::move(open_.extract(current).mapped()));
+    if (current->second.since < opened_before) seal(std::move(open_.extract(current).mapped()), now_ns());
   }
   note_oldest();
 }
 
-void DirectoryWriter::seal(Open open) {
+bool DirectoryWriter::seal(Open open, std::int64_t last_used_ns) {
+  IoPool::note_progress();
   OpenSegment& segment = *open.segment;
   const std::vector<SegmentEntry> entries = segment.entries();
   std::uint64_t file_bytes = 0;
   int error = 0;
   std::optional<SegmentFooter> footer;
   if (!entries.empty()) footer = segment.seal(options_.durable, file_bytes, error);
+  bool entered = false;
   if (footer) {
     // Without the lock: the next scan, by anyone, will enter it.
-    if (const DirectoryShare::Change change = share_.change()) enter(*footer, file_bytes, now_ns());
+    const DirectoryShare::Change change = share_.change();
+    entered = static_cast<bool>(change);
+    if (entered) enter(*footer, file_bytes, now_ns(), last_used_ns);
   } else if (error < 0) {
     files_.fault(error, "seal", segment_name(segment.nonce()));
   }
   open_chunks_.remove(entries);
+  return entered;
+}
+
+// A killed process leaves either the small segments, or those and the merged one (all are whole): then the
+// chunks that are in both are left out of the next merge.
+void DirectoryWriter::merge() {
+  const auto sources = segments_to_merge(index_.table().all(), options_.segment_bytes);
+  if (sources.empty()) return;
+  const DirectoryShare::Change merging = share_.merging();
+  if (!merging) return;
+  std::uint64_t bytes = 0;
+  std::int64_t last_used_ns = 0;
+  for (const auto& [slot, segment] : sources) {
+    bytes += segment.bytes;
+    last_used_ns = std::max(last_used_ns, segment.last_used_ns);
+  }
+  // The parts have each a head and a trailer: together they are larger than the whole.
+  Open merged = create(sources.front().second.dataset, bytes, false);
+  if (merged.segment == nullptr) return;
+  for (const auto& [slot, segment] : sources) {
+    if (!copy(segment.nonce, sources, *merged.segment)) return;
+  }
+  if (merged.segment->chunks() > 0 && !seal(std::move(merged), last_used_ns)) return;
+  const DirectoryShare::Change change = share_.change();
+  if (!change) return;
+  for (const auto& [slot, segment] : sources) {
+    // Somebody may have evicted it meanwhile, and the slot may be another's.
+    if (const auto now = index_.table().get(slot); now && now->nonce == segment.nonce) index_.remove(slot);
+    files_.files()->remove(files_.path(segment_name(segment.nonce)));
+    files_.forget(segment.nonce);
+  }
+}
+
+bool DirectoryWriter::copy(const SegmentNonce& from,
+                           std::span<const std::pair<std::uint32_t, KnownSegment>> sources, OpenSegment& to) {
+  int error = 0;
+  const auto footer = files_.read_footer(from, error);
+  const auto segment = footer ? files_.open(from, error) : nullptr;
+  if (segment == nullptr) return error == -ENOENT;  // evicted meanwhile
+  const auto is_source = [&](const ChunkPlace& place) {
+    return std::any_of(sources.begin(), sources.end(),
+                       [&](const auto& source) { return source.second.nonce == place.segment; });
+  };
+  for (const SegmentEntry& entry : footer->entries) {
+    const ChunkPlaces places = index_.find(entry.hash);
+    if (!std::all_of(places.begin(), places.end(), is_source)) continue;  // it is elsewhere, too
+    IoPool::note_progress();
+    Buffer buffer(entry.length);
+    const iovec piece{buffer.data(), entry.length};
+    const std::int64_t got = files_.files()->read(segment->file().fd(), {&piece, 1}, entry.offset);
+    if (got < 0) {
+      files_.fault(static_cast<int>(got), "read", segment_name(from));
+      return false;
+    }
+    if (got != entry.length || content_hash(buffer.bytes()) != entry.hash) {
+      metrics().add(files_.id(), TierCounter::kCorrupt);
+      continue;
+    }
+    const PutRequest request{entry.hash, std::move(buffer).freeze(), footer->dataset};
+    const PutRequest* const chunk = &request;
+    if (!to.fits(1, record_bytes(entry.length)) || to.append({&chunk, 1}) < 0) return false;
+  }
+  return true;
 }
 
 void DirectoryWriter::note_full(std::uint64_t bytes) {

@@ -30,6 +30,9 @@ class DirectoryWriter {
   // Seals the segments that were opened before `opened_before`.
   void seal(Clock::time_point opened_before = Clock::time_point::max());
 
+  // Makes one of several small segments, if there are enough of them and there is room for the copy.
+  void merge();
+
   // Whether seal(opened_before) has something to do. From any thread.
   bool has_older(Clock::time_point opened_before) const;
 
@@ -40,13 +43,16 @@ class DirectoryWriter {
     Clock::time_point since;
   };
   OpenSegment* open_for(DatasetTag dataset, std::uint64_t length);
-  Open create(DatasetTag dataset, std::uint64_t bytes);
+  Open create(DatasetTag dataset, std::uint64_t bytes, bool may_evict);
   bool write(OpenSegment& segment, std::span<const PutRequest* const> chunks);
-  void seal(Open open);
+  bool seal(Open open, std::int64_t last_used_ns);  // whether it is sealed and in the index
+  bool copy(const SegmentNonce& from, std::span<const std::pair<std::uint32_t, KnownSegment>> sources,
+            OpenSegment& to);
   void note_oldest();
   void note_full(std::uint64_t bytes);
   void load(const SegmentNonce& nonce, const FileInfo& file);
-  void enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns);
+  void enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns,
+             std::int64_t last_used_ns);
   bool remove_orphan(const OpenSegmentName& name, const FileInfo& file);
 
   const DirectoryOptions& options_;

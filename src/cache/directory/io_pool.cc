@@ -27,7 +27,8 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
 
   explicit State(Options from) : options(std::move(from)) {}
 
-  static thread_local const State* current_pool;  // whose thread this is
+  static thread_local State* current_pool;       // whose thread this is
+  static thread_local Running* current_running;  // what it is at
 
   const Options options;
   const std::uint64_t generation = fork_generation();
@@ -66,9 +67,11 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
       queue.pop_front();
       running.push_back(&current);
       if (running.size() == 1) watch.notify_one();
+      current_running = &current;
       lock.unlock();
       current.task->run();
       lock.lock();
+      current_running = nullptr;
       std::erase(running, &current);
       if (current.abandoned) --hanging;
       const bool finish = !current.abandoned;
@@ -119,7 +122,8 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
   }
 };
 
-thread_local const IoPool::State* IoPool::State::current_pool = nullptr;
+thread_local IoPool::State* IoPool::State::current_pool = nullptr;
+thread_local IoPool::State::Running* IoPool::State::current_running = nullptr;
 
 IoPool::IoPool(Options options) : state_(std::make_shared<State>(std::move(options))) {}
 
@@ -164,6 +168,12 @@ bool IoPool::stalled() const {
   if (state_->generation != fork_generation()) return true;
   std::lock_guard lock(state_->mutex);
   return state_->hanging > 0;
+}
+
+void IoPool::note_progress() {
+  if (State::current_running == nullptr) return;
+  std::lock_guard lock(State::current_pool->mutex);
+  State::current_running->since = Clock::now();
 }
 
 bool run_and_wait(IoPool& pool, std::function<void()> body) {

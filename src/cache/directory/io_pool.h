@@ -53,6 +53,10 @@ class IoPool {
 
   bool stalled() const;
 
+  // A task that makes many calls says so between them: each, not all of them together, is held to the stall
+  // limit.
+  static void note_progress();
+
  private:
   struct State;
   std::shared_ptr<State> state_;
