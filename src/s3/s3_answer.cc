@@ -206,6 +206,9 @@ std::exception_ptr error_of(const HttpResponse& response, const S3Answer& answer
     return make<ConfigError>(
         "Bucket '{}' is not in region '{}', and the server does not say where it is ({}). Set region.",
         asked.bucket, asked.region, text);
+  if (asked.what == S3Asked::What::kStat && response.status == 400)  // HEAD has no body that would say why
+    return make<ConfigError>("The request for {} was refused ({}). Check region and credentials.",
+                             subject(asked), text);
   if (response.status == 401 || response.status == 403 || is_expired_token(code))
     return refused(text, answer, asked);
   if (asked.what == S3Asked::What::kRead) {

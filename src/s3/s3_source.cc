@@ -168,7 +168,7 @@ std::optional<ObjectInfo> S3Source::stat(std::string_view key, const Interrupt& 
   } catch (const AccessError&) {
     probe_bucket(core, interrupt);
     throw;
-  } catch (const ConfigError&) {  // a region that HEAD does not name; the probe learns it
+  } catch (const ConfigError&) {  // a region, say, that HEAD does not name: the probe learns it
     probe_bucket(core, interrupt);
     return head();
   }

@@ -127,6 +127,10 @@ void HttpServer::serve(int socket, int connection) {
       const ssize_t got = recv(socket, piece.data(), piece.size(), 0);
       if (got <= 0) break;
       buffer.append(piece.data(), static_cast<std::size_t>(got));
+      if (buffer.front() == 0x16) {  // a TLS handshake
+        send_all(socket, "HTTP/1.1 400 Bad Request\r\n\r\n");
+        break;
+      }
     }
     if (head_end == std::string::npos) break;
     SeenRequest request = parse(std::string_view(buffer).substr(0, head_end + 2));
