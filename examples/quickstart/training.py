@@ -63,10 +63,10 @@ def small_cnn(channels: int, classes: int) -> nn.Module:
 class Epoch:
     """Where the bytes of an epoch came from, and how long the loop waited for them."""
 
-    def __init__(self, progress, what: str):
-        self._before = alnair.stats()
+    def __init__(self, progress, what: str, before: dict):
+        self._before = before
         self._progress, self._what = progress, what
-        self.start, self.waited, self.samples = time.perf_counter(), 0.0, 0
+        self.start, self.waited = time.perf_counter(), 0.0
 
     def batches(self, loader: AlnairJobDataLoader):
         total = len(loader.dataset)
@@ -77,14 +77,18 @@ class Epoch:
             done += len(labels)
             self._progress(self._what, done, total)
             asked = time.perf_counter()
-        self.samples += done
 
-    def gained(self, name: str) -> float:
-        return alnair.stats()[name] - self._before[name]
+    def end(self) -> dict:
+        self._after = alnair.stats()
+        return self._after
+
+    def gained(self, name: str) -> int:
+        return self._after[name] - self._before[name]
 
 
 def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> None:
     torch.manual_seed(0)
+    counters = alnair.stats()
     training, test = (Images(part, cache_dir=str(cache_dir), **where) for part in ("train", "test"))
     print(f"{len(training):,} images to train on, {len(test):,} to test with, {len(training.classes)} classes.")
     if not len(training) or not len(test):
@@ -97,7 +101,7 @@ def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> 
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     requests = 0
     for number in range(1, epochs + 1):
-        epoch = Epoch(progress, f"epoch {number}")
+        epoch = Epoch(progress, f"epoch {number}", before=counters)
         model.train()
         for images, labels in epoch.batches(loader(training, shuffle=True)):
             optimizer.zero_grad()
@@ -109,9 +113,10 @@ def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> 
             right = sum(int((model(images).argmax(1) == labels).sum())
                         for images, labels in epoch.batches(loader(test, shuffle=False)))
         progress.clear()
-        requests += int(epoch.gained("s3_get_object"))
+        counters = epoch.end()
+        requests += epoch.gained("s3_get_object")
         print(f"epoch {number}: {len(training) / seconds:,.0f} samples/s, accuracy {right / len(test):.1%}, "
-              f"{int(epoch.gained('s3_get_object')):,} S3 GETs; {sources_of(epoch)}; "
+              f"{epoch.gained('s3_get_object'):,} S3 GETs; {sources_of(epoch)}; "
               f"the loop waited {epoch.waited:.2f} s for data", flush=True)
     if requests == 0:
         print("This run made 0 S3 GETs: all of it was in the cache.")
@@ -119,5 +124,5 @@ def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> 
 
 def sources_of(epoch: Epoch) -> str:
     parts = {"S3": epoch.gained("source_hit_bytes"), "disk": epoch.gained("disk_hit_bytes")}
-    parts["memory"] = max(0.0, epoch.gained("read_bytes") - sum(parts.values()))  # what is read ahead is read from memory
+    parts["memory"] = max(0, epoch.gained("read_bytes") - sum(parts.values()))  # what is read ahead is read from memory
     return "bytes from " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in parts.items())
