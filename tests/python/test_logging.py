@@ -1,0 +1,75 @@
+"""Messages and progress."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+
+import alnair
+from alnair import AlnairJobDataset
+from alnair._progress import Progress
+
+
+def test_a_warning_reaches_pythons_logger(source, caplog):
+    with caplog.at_level(logging.WARNING, logger="alnair"):
+        AlnairJobDataset(["trai"], source=source)
+    assert [record.name for record in caplog.records] == ["alnair"]
+    assert "trai" in caplog.text
+
+
+def test_it_is_quiet_by_default_and_alnair_log_says_more(source):
+    code = f"from alnair import AlnairJobDataset; d = AlnairJobDataset(source={source!r}); d[0]"
+
+    def errors(**environment):
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment})
+        assert result.returncode == 0, result.stderr
+        return result.stderr
+
+    assert errors() == ""
+    assert errors(ALNAIR_LOG="off") == ""
+    assert all(line.startswith("alnair: ") for line in errors(ALNAIR_LOG="debug").splitlines())
+
+
+def test_stats_are_counts_by_name(source):
+    before = alnair.stats()
+    dataset = AlnairJobDataset(source=source)
+    dataset.__getitems__([0, 1, 2])
+    after = alnair.stats()
+    assert after["reads"] - before["reads"] == 3
+    assert all(isinstance(value, int) for value in after.values())
+    assert "s3_get_object" in after
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def progress_of(stream, **arguments):
+    now = [0.0]
+    progress = Progress("Listing s3://pets", stream=stream, clock=lambda: now[0], **arguments)
+    with progress:
+        for now[0] in (0.5, 1.9, 2.0, 2.05, 2.2, 20.0, 33.0):
+            progress.update(int(now[0] * 1000), int(now[0] * 1e6), 40_000)
+    return stream.getvalue()
+
+
+def test_progress_is_a_bar_on_a_terminal_after_two_seconds():
+    shown = progress_of(Terminal()).split("\r")
+    assert shown[1] == "Listing s3://pets: [#...................] 2,000 of 40,000 objects, 2.0 MB"
+    assert len([line for line in shown if "objects" in line]) == 4
+    assert shown[-2].strip() == shown[-1] == ""  # wiped out at the end
+
+
+def test_elsewhere_it_is_a_line_each_half_minute():
+    assert progress_of(io.StringIO()).splitlines() == [
+        "Listing s3://pets: [#...................] 2,000 of 40,000 objects, 2.0 MB",
+        "Listing s3://pets: [################....] 33,000 of 40,000 objects, 33.0 MB",
+    ]
+
+
+def test_it_can_be_turned_off_and_only_the_first_local_rank_shows_it(monkeypatch):
+    assert progress_of(Terminal(), enabled=False) == ""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert progress_of(Terminal()) == ""
