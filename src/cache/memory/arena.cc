@@ -98,7 +98,7 @@ std::optional<View> Arena::read(const ContentHash& hash, Location place, ReadFau
       const auto payload = record_payload(segment, place.offset, *header);
       if (verify_record(*header, payload, mapping->nonce())) {
         touch(*slot);
-        return View(std::move(mapping), payload);
+        return View(std::move(mapping), payload, /*is_private=*/true);
       }
     }
   }
