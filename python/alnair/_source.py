@@ -81,13 +81,12 @@ class Source:
     def read(self, index: int) -> _core.View:
         """An object's bytes: those that this thread holds for its batch, else read now."""
         views = self._held.views
-        if views is not None:
-            found = views.get(index)
-            if found is not None:
-                if type(found) is _core.View:
-                    return found
-                raise found.with_traceback(None)  # type: ignore[union-attr]
-        return self.core.read(index)
+        if views is None or index not in views:
+            return self.core.read(index)
+        found = views[index]
+        if type(found) is _core.View:
+            return found
+        raise found.with_traceback(None)  # type: ignore[union-attr]
 
     # Batches.
 

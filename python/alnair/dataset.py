@@ -198,13 +198,18 @@ class AlnairJobDataset(_Base[Any]):
             sample = data[index]
         except IndexError:
             raise OutOfRangeError(f"index {index} is out of range: the dataset has {len(data)} samples") from None
-        if type(sample) is Handle or (type(sample) is str and state.source.config.lazyloading):
-            return self.load(sample, view=True) if view else self.load(sample)
-        return sample
+        if type(sample) is Handle:
+            if type(self).load is AlnairJobDataset.load:  # the common case, without another call
+                found = sample.source.read(sample.index)
+                return found if view else bytes(found)
+        elif type(sample) is not str or not state.source.config.lazyloading:
+            return sample
+        return self.load(sample, view=True) if view else self.load(sample)
 
     def get_target(self, index: int) -> Any:
         """The target of sample ``index``; None if there are no targets."""
-        targets = self.targets
+        state = self._alnair
+        targets = state.targets if state.ready else self.targets
         if targets is None:
             return None
         try:

@@ -1,0 +1,65 @@
+"""What Python benchmarks share: interleaved rounds, medians, CPU seconds, a table."""
+
+import os
+import resource
+import statistics
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Series:
+    """The rounds of one competitor."""
+
+    seconds: list = field(default_factory=list)
+    cpu_seconds: list = field(default_factory=list)
+
+    def rate(self, samples: int) -> float:
+        return samples / statistics.median(self.seconds)
+
+    def spread(self) -> float:
+        """Half of the distance between the quartiles, of the median."""
+        if len(self.seconds) < 3:
+            return 0.0
+        low, middle, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / middle
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def interleaved(competitors: dict, rounds: int) -> dict:
+    """Runs each competitor once a round, in turn, so that the machine's moods reach all of them."""
+    series = {name: Series() for name in competitors}
+    for _ in range(rounds):
+        for name, run in competitors.items():
+            cpu, start = cpu_seconds(), time.perf_counter()
+            run()
+            series[name].seconds.append(time.perf_counter() - start)
+            series[name].cpu_seconds.append(cpu_seconds() - cpu)
+    return series
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that only this process holds."""
+    total = 0
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        for line in file:
+            if line.startswith("Private_"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def machine() -> str:
+    """The machine, in one line."""
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown CPU")
+    return f"{len(os.sched_getaffinity(0))} cores, {model}, load {os.getloadavg()[0]:.1f}"
+
+
+def table(header: list, rows: list) -> str:
+    """Rows as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

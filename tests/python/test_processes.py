@@ -1,0 +1,229 @@
+"""Worker processes, pickling, interrupts and kills."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import alnair
+import pytest
+from alnair import AlnairJobDataset
+from conftest import KEYS, content_of
+
+torch = pytest.importorskip("torch")
+from alnair import AlnairJobDataLoader  # noqa: E402
+
+METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+
+
+class Cats(AlnairJobDataset):
+    def __convert__(self):
+        keys = [key for key in self.keys if "/cat/" in key]
+        return [self.data[key] for key in keys], keys
+
+
+class Wherefrom(AlnairJobDataset):
+    """Samples that say which process read them, and at which version."""
+
+    def __getitem__(self, index):
+        return os.getpid(), self.version, self.get_data(index)
+
+
+EXPECTED = [(content_of(key), key) for key in KEYS]
+
+
+# Pickling.
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "eager"])
+def test_a_dataset_pickles_small_and_reads_the_same(source, lazy):
+    dataset = AlnairJobDataset(["train"], source=source, lazyloading=lazy)
+    for _ in range(2):  # before and after it has been used
+        pickled = pickle.dumps(dataset)
+        assert len(pickled) < 1000
+        copy = pickle.loads(pickled)
+        assert copy.version == dataset.version
+        assert list(copy) == EXPECTED[20:]
+        list(dataset)
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "eager"])
+def test_what_convert_returned_pickles_without_the_bytes(source, lazy):
+    dataset = Cats(source=source, lazyloading=lazy)
+    expected = list(dataset)
+    pickled = pickle.dumps(dataset)
+    assert content_of(expected[0][1])[:50] not in pickled
+    copy = pickle.loads(pickled)
+    assert list(copy) == expected
+    assert pickle.loads(pickle.dumps(copy))[3] == expected[3]
+
+
+def test_samples_of_its_own_and_attributes_pickle_as_they_are(source):
+    class_ = Parsed(source=source)
+    class_.colour = "red"
+    copy = pickle.loads(pickle.dumps(class_) if len(class_) else b"")
+    assert (copy[1], copy.colour) == (class_[1], "red")
+
+
+class Parsed(AlnairJobDataset):
+    def __convert__(self):
+        return [self.load(self.data[key]).split(b"\n")[0] for key in self.keys[:4]], None
+
+
+def test_a_copy_is_of_the_same_version_although_the_source_has_changed(source, folder):
+    dataset = AlnairJobDataset(source=source)
+    pickled = pickle.dumps(dataset)
+    (folder / "new.txt").write_bytes(b"new")
+    copy = pickle.loads(pickled)
+    assert (len(copy), copy.version) == (len(KEYS), dataset.version)
+
+
+def test_a_handle_and_keys_pickle(source):
+    dataset = AlnairJobDataset(source=source)
+    handle, keys = pickle.loads(pickle.dumps((dataset.data[KEYS[4]], dataset.keys)))
+    assert bytes(handle) == content_of(KEYS[4])
+    assert keys == KEYS
+
+
+# Workers.
+
+
+@METHODS
+@pytest.mark.parametrize("loader_class", [AlnairJobDataLoader, torch.utils.data.DataLoader], ids=["ours", "pytorch's"])
+def test_workers_read_the_same_samples_however_they_are_started(source, method, loader_class):
+    dataset = AlnairJobDataset(source=source)
+    dataset[0]  # the parent has threads and files open
+    loader = loader_class(dataset, batch_size=7, collate_fn=list, num_workers=2, multiprocessing_context=method)
+    for _ in range(2):
+        assert [sample for batch in loader for sample in batch] == EXPECTED
+
+
+@METHODS
+def test_workers_are_processes_of_their_own_at_one_version_and_counted(source, method):
+    dataset = Wherefrom(source=source)
+    before = alnair.stats()["reads"]
+    loader = AlnairJobDataLoader(dataset, batch_size=4, collate_fn=list, num_workers=2, multiprocessing_context=method)
+    samples = [sample for batch in loader for sample in batch]
+    pids = {pid for pid, _, _ in samples}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    assert {version for _, version, _ in samples} == {dataset.version}
+    assert alnair.stats()["reads"] - before >= len(KEYS)
+
+
+def test_persistent_workers_read_epoch_after_epoch(source):
+    loader = AlnairJobDataLoader(
+        AlnairJobDataset(source=source), batch_size=7, collate_fn=list, num_workers=2, persistent_workers=True
+    )
+    for _ in range(3):
+        assert [sample for batch in loader for sample in batch] == EXPECTED
+
+
+def test_a_thread_may_read_while_others_fork(source):
+    dataset, stop, errors = AlnairJobDataset(source=source), threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            try:
+                assert dataset[7] == EXPECTED[7]
+            except BaseException as error:
+                errors.append(error)
+                return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for _ in range(5):
+            loader = AlnairJobDataLoader(dataset, batch_size=20, collate_fn=list, num_workers=2, multiprocessing_context="fork")
+            assert [sample for batch in loader for sample in batch] == EXPECTED
+    finally:
+        stop.set()
+        thread.join()
+    assert errors == []
+
+
+def test_a_killed_worker_leaves_everything_usable(source):
+    dataset = AlnairJobDataset(source=source)
+    loader = AlnairJobDataLoader(dataset, batch_size=1, collate_fn=list, num_workers=2, multiprocessing_context="fork")
+    iterator = iter(loader)
+    next(iterator)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        for _ in range(2 * len(KEYS)):
+            next(iterator)
+    del iterator
+    assert [sample for batch in loader for sample in batch] == EXPECTED
+
+
+RUN = """
+import sys, torch, alnair
+dataset = alnair.AlnairJobDataset(source=sys.argv[1])
+loader = alnair.AlnairJobDataLoader(dataset, batch_size=4, shuffle=True, collate_fn=list, num_workers=2)
+print("ready", flush=True)
+while True:
+    for batch in loader:
+        for content, key in batch:
+            assert content.startswith(key.encode() + b"\\n")
+"""
+
+
+def test_a_killed_main_process_leaves_everything_usable(source):
+    rounds = 30 if os.environ.get("ALNAIR_TEST_STRESS") else 3
+    for round_number in range(rounds):
+        process = subprocess.Popen([sys.executable, "-c", RUN, source], stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1 * (round_number % 5))
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 60
+        while _session_is_alive(process.pid):  # its workers notice that they are orphans
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert list(AlnairJobDataset(source=source)) == EXPECTED
+
+
+def _session_is_alive(session):
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = open(f"/proc/{name}/stat").read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                return True
+    return False
+
+
+# Interrupts.
+
+
+@pytest.fixture
+def silent_server():
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+WAIT = """
+import sys, time, alnair
+print("ready", flush=True)
+try:
+    alnair.AlnairJobDataset(source="s3://pets", endpoint_url=sys.argv[1], anonymous=True, region="us-east-1")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_interrupts_a_wait(silent_server):
+    process = subprocess.Popen([sys.executable, "-c", WAIT, silent_server], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)  # it waits for the server
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert output == "interrupted\n"
+    assert process.returncode == 0
