@@ -86,13 +86,12 @@ def measure(size: int, count: int, batch_size: int, workers: list, rounds: int, 
     rows = []
     for number_of_workers in workers:
 
-        def loader_of(name):
-            torch.manual_seed(1)
-            kind = AlnairJobDataLoader if name == "alnair" else DataLoader
-            return kind(datasets[name], batch_size=batch_size, shuffle=True, num_workers=number_of_workers,
-                        persistent_workers=number_of_workers > 0)
-
-        loaders = {name: loader_of(name) for name in datasets}
+        loaders = {
+            name: (AlnairJobDataLoader if name == "alnair" else DataLoader)(
+                dataset, batch_size, shuffle=True, num_workers=number_of_workers, persistent_workers=number_of_workers > 0
+            )
+            for name, dataset in datasets.items()
+        }
         for loader in loaders.values():
             assert epoch(loader) == count  # warm: caches filled, workers started
         before = alnair.stats()

@@ -71,7 +71,8 @@ def resolve(arguments: Mapping[str, Any], environment: Optional[Mapping[str, str
             parse = _values.entries_text if name == "keys" else parse
             found[name] = parse(environment[variable], variable), variable
 
-    jobname, scope, secret_file = environment.get("JOBNAME", ""), (), ""
+    jobname, secret_file = environment.get("JOBNAME", ""), ""
+    scope: Tuple[str, ...] = ()
     if jobname:
         path = _job.job_path(jobname, environment)
         secret_file = _job.secret_path(environment)

@@ -1,6 +1,6 @@
 """The C++ library behind the package alnair. Not for direct use."""
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, final
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Union, final
 
 __version__: str
 

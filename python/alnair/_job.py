@@ -88,9 +88,11 @@ def read_job(name: str, path: str) -> Job:
         keys = [keys]
     scope = _values.entries(keys, at("datasource.keys")) if keys else ()
     qos = content.get("qos")
-    if qos is not None and not isinstance(qos, dict):
+    if qos is None:
+        qos = {}
+    if not isinstance(qos, dict):
         raise ConfigError(f"{at('qos')}: expected an object with the fields {', '.join(QOS_FIELDS)}")
-    found = {field: (qos[field], at(f"qos.{field}")) for field in QOS_FIELDS if (qos or {}).get(field) is not None}
+    found = {field: (qos[field], at(f"qos.{field}")) for field in QOS_FIELDS if qos.get(field) is not None}
     return Job(name, bucket, scope or (), found)
 
 
@@ -116,7 +118,7 @@ def read_secret(path: str) -> Optional[Secret]:
     def field(name: str, required: bool = False) -> str:
         value = (section.get(name) or "").strip()
         if required and not value:
-            line = next((i for i, l in enumerate(text.splitlines(), 1) if l.strip().startswith("[aws_s3]")), 1)
+            line = text.count("\n", 0, text.index("[aws_s3]")) + 1
             raise ConfigError(f"{path}, line {line}: section [aws_s3] has no value for the field {name}")
         return value
 

@@ -86,7 +86,7 @@ class Source:
         found = views[index]
         if type(found) is _core.View:
             return found
-        raise found.with_traceback(None)  # type: ignore[union-attr]
+        raise found.with_traceback(None)
 
     # Batches.
 

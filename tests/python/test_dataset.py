@@ -151,7 +151,7 @@ def test_forgetting_to_initialise_the_base_class_is_said(source):
             self.x = 1
 
     with pytest.raises(AttributeError, match=r"call super\(\).__init__\(keys\) first"):
-        Forgot().data
+        Forgot().data  # noqa: B018
 
 
 # Reading.

@@ -18,7 +18,7 @@ def gets():
 def test_a_dataset_is_fetched_once(s3):
     before = gets()
     dataset = AlnairJobDataset(source="s3://pets")
-    for epoch in range(3):
+    for _ in range(3):
         assert dataset.__getitems__(range(len(dataset))) == EXPECTED
     assert gets() - before == len(KEYS)
     assert list(AlnairJobDataset(source="s3://pets")) == EXPECTED
