@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import _config, _core, _log
 from ._progress import Progress
+from .errors import ChangedError, NotFoundError
 
 # Sources that this process has opened (or inherited open).
 _opened: "weakref.WeakSet[Source]" = weakref.WeakSet()
@@ -42,9 +43,10 @@ class Source:
     Pickles as its configuration and version. Thread-safe; forked children use it as it is.
     """
 
-    def __init__(self, config: _config.Config, version: str = "") -> None:
+    def __init__(self, config: _config.Config, version: str = "", metrics_path: str = "") -> None:
         self.config = config
         self.version = version
+        self._metrics_path = metrics_path  # of the process that it was pickled in
         self._core: Optional[_core.Dataset] = None
         self._held = _Held()
         self.prefetch_owner: Optional[object] = None  # a weak reference to who last called core.prefetch()
@@ -56,14 +58,28 @@ class Source:
 
     def _open(self) -> _core.Dataset:
         _log.configure()
-        options = _config.core_options(self.config, self.version)
-        with Progress(f"Listing {options['source']}", self.config.progress) as progress:
-            core = _core.open(options, progress.update)
-        for warning in core.warnings if not self.version else ():
-            _log.logger.warning("%s", warning)
+        if self._metrics_path not in ("", _core.metrics_path()) and multiprocessing.parent_process() is not None:
+            _core.attach_metrics(self._metrics_path)  # a spawned worker counts in the main process's block
+        try:
+            core = self._open_version(self.version)
+        except NotFoundError:
+            if not self.version:
+                raise
+            # This process finds no manifest that another one has kept (a cache directory that cannot be written to).
+            core = self._open_version("")
+            if core.version != self.version:
+                raise ChangedError(
+                    f"{self.config.source} has changed: it is at version {core.version} now, and {self.version}, which the "
+                    "dataset was opened at, is not kept on this node"
+                ) from None
         self._core, self.version = core, core.version
         _opened.add(self)
         return core
+
+    def _open_version(self, version: str) -> _core.Dataset:
+        options = _config.core_options(self.config, version)
+        with Progress(f"Listing {self.config.source}", self.config.progress) as progress:
+            return _core.open(options, progress.update)
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return _reopen, (tuple(self.config), self.version, _core.metrics_path())
@@ -132,6 +148,4 @@ class Source:
 
 
 def _reopen(config: Tuple[Any, ...], version: str, metrics_path: str) -> Source:
-    if multiprocessing.parent_process() is not None and metrics_path and metrics_path != _core.metrics_path():
-        _core.attach_metrics(metrics_path)  # a spawned worker counts in the main process's block
-    return Source(_config.Config(*config), version)
+    return Source(_config.Config(*config), version, metrics_path)

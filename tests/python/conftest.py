@@ -72,7 +72,7 @@ class S3Server:
         environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'}
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
-                [rclone, "serve", "s3", "-v", "--addr", self.endpoint_url.split("//")[1], str(root)],
+                [rclone, "serve", "s3", "-v", "--dir-cache-time", "0", "--addr", self.endpoint_url.split("//")[1], str(root)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

