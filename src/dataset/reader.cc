@@ -187,7 +187,9 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
   }
   const auto from_memory = [&](const std::vector<std::size_t>& which) {
     parts_.node->cache->find_in_memory(hashes, [&](std::size_t i, std::optional<View> view) {
-      if (view)
+      const auto& piece = batch->pieces[which[i]];
+      const std::uint64_t size = parts_.manifest->object_size(piece.object_index);
+      if (view && view->size() == parts_.chunking->range(size, piece.chunk).length)
         batch->land(which[i], std::move(*view), nullptr);
       else
         missed.push_back(which[i]);

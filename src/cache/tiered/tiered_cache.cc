@@ -114,7 +114,7 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
     const auto hashes = hashes_of(asked->flights);
     options_.lower[tier]->get(hashes, [self = shared_from_this(), asked, tier](std::size_t i, std::optional<View> view) {
       const FlightPtr& flight = asked->flights[i];
-      if (view) {
+      if (is_whole(*flight, view)) {
         self->keep_in_memory(*flight, *view);
         self->land(flight, std::move(*view));
       } else {
@@ -171,7 +171,7 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
       options_.memory->get(hashes_of(flights),
                            [&views](std::size_t i, std::optional<View> view) { views[i] = std::move(view); });
     for (std::size_t i = 0; i < flights.size(); ++i) {
-      if (views[i])
+      if (is_whole(*flights[i], views[i]))
         land(flights[i], std::move(*views[i]));
       else
         missed.push_back(std::move(flights[i]));
@@ -223,6 +223,11 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
     for (auto& flight : turn) (look_again(*flight) ? again : mine).push_back(std::move(flight));
     settle_from_memory(std::move(again), mine);
     fetch_from_source(std::move(mine));
+  }
+
+  // Tiers check bytes against the hash; whether the hash is this chunk's is known only by what wrote it down.
+  static bool is_whole(const Flight& flight, const std::optional<View>& view) {
+    return view && view->size() == flight.read.length;
   }
 
   // Step 4. Neighbouring chunks of an object travel in one request.

@@ -1,0 +1,95 @@
+// A dataset's side of the tiered cache, over a MapSource, and what gathers the answers.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cache/tiered/tiered_cache.h"
+#include "support/map_source.h"
+
+namespace alnair::testing {
+
+// A dataset whose object i is "<i>", with a content long enough to tell objects apart.
+class Origin : public ChunkOrigin {
+ public:
+  explicit Origin(std::shared_ptr<MapSource> source) : source_(std::move(source)) {}
+
+  static std::string content(std::uint64_t index) { return "content of " + std::to_string(index); }
+
+  DatasetTag tag() const override { return 1; }
+  ObjectSource& source() override { return *source_; }
+  ObjectInfo object(std::uint64_t index) const override { return *source_->stat(std::to_string(index), {}); }
+  std::optional<ContentHash> known_hash(const ChunkRead& chunk) const override {
+    const std::lock_guard lock(mutex_);
+    const auto it = hashes_.find(chunk.ordinal);
+    return it == hashes_.end() ? std::nullopt : std::optional(it->second);
+  }
+  void learned_hash(const ChunkRead& chunk, const ContentHash& hash) override {
+    const std::lock_guard lock(mutex_);
+    hashes_[chunk.ordinal] = hash;
+  }
+
+ private:
+  const std::shared_ptr<MapSource> source_;
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, ContentHash> hashes_;
+};
+
+inline ChunkRead chunk(std::uint64_t index, std::uint64_t offset = 0, std::uint64_t length = 0) {
+  Hasher hasher;
+  hasher.update_field(index);
+  hasher.update_field(offset);
+  const ContentHash hash = hasher.finish();
+  ChunkRead read;
+  std::copy_n(hash.bytes.begin(), read.id.bytes.size(), read.id.bytes.begin());
+  read.object_index = index;
+  read.ordinal = index * 1000 + offset;
+  read.offset = offset;
+  read.length = length > 0 ? length : Origin::content(index).size();
+  return read;
+}
+
+// Gathers what fetch() reports.
+class Results {
+ public:
+  explicit Results(std::size_t count) : views_(count), errors_(count), left_(count) {}
+
+  static TieredCache::Done into(const std::shared_ptr<Results>& results) {
+    return [results](std::size_t i, View bytes, std::exception_ptr error) {
+      const std::lock_guard lock(results->mutex_);
+      results->views_[i] = std::move(bytes);
+      results->errors_[i] = std::move(error);
+      if (--results->left_ == 0) results->changed_.notify_all();
+    };
+  }
+  bool wait() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return left_ == 0; });
+  }
+  std::string text(std::size_t i) {
+    if (!wait()) return "timed out";
+    if (errors_[i]) {
+      try {
+        std::rethrow_exception(errors_[i]);
+      } catch (const std::exception& error) {
+        return std::string("error: ") + error.what();
+      }
+    }
+    return std::string(views_[i].text());
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<View> views_;
+  std::vector<std::exception_ptr> errors_;
+  std::size_t left_;
+};
+
+}  // namespace alnair::testing
