@@ -16,8 +16,8 @@ constexpr std::chrono::seconds kFlushPatience{30};
 void sort_records(std::vector<HashRecord>& records) {
   std::ranges::stable_sort(records, {}, &HashRecord::id);
   std::ranges::reverse(records);
-  const auto repeated = std::ranges::unique(records, {}, &HashRecord::id);
-  records.erase(repeated.begin(), repeated.end());
+  const auto same = [](const HashRecord& a, const HashRecord& b) { return a.id == b.id; };
+  records.erase(std::unique(records.begin(), records.end(), same), records.end());
   std::ranges::reverse(records);
 }
 

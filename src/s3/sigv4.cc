@@ -134,13 +134,15 @@ std::string canonical_query(std::span<const QueryParameter> parameters) {
 CanonicalRequest canonical_request(const SigningRequest& request) {
   std::vector<std::pair<std::string, std::string_view>> headers;
   headers.reserve(request.headers.size());
-  for (const Header& header : request.headers) {
+  for (const Header& header : request.headers) {  // into its place: by name, repeated ones in their order
     std::string name = lower(header.name);
-    if (!std::binary_search(std::begin(kUnsignedHeaders), std::end(kUnsignedHeaders), std::string_view(name)))
-      headers.emplace_back(std::move(name), header.value);
+    if (std::binary_search(std::begin(kUnsignedHeaders), std::end(kUnsignedHeaders), std::string_view(name)))
+      continue;
+    const auto place =
+        std::upper_bound(headers.begin(), headers.end(), name,
+                         [](const std::string& left, const auto& right) { return left < right.first; });
+    headers.emplace(place, std::move(name), header.value);
   }
-  std::stable_sort(headers.begin(), headers.end(),
-                   [](const auto& left, const auto& right) { return left.first < right.first; });
 
   CanonicalRequest result;
   std::string& text = result.text;

@@ -21,22 +21,20 @@ char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + '
 
 // The URL for a message: printable, bounded, and without what stands before an '@', which may be a password.
 std::string shown(std::string_view url) {
-  std::string text;
   const std::size_t scheme_end = url.find("://");
   const std::size_t start = scheme_end == std::string_view::npos ? 0 : scheme_end + 3;
-  const std::size_t at = url.substr(start).rfind('@');
-  if (at != std::string_view::npos) {
-    text = fmt::format("{}***", url.substr(0, start));
-    url.remove_prefix(start + at);
-  }
-  for (const char c : url.substr(0, 200)) {
+  const std::size_t at = url.find_last_of('@');
+  std::string visible(url);
+  if (at != std::string_view::npos && at >= start) visible.replace(start, at - start, "***");
+  std::string text;
+  for (const char c : visible.substr(0, 200)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7f)
       text += fmt::format("\\x{:02x}", byte);
     else
       text.push_back(c);
   }
-  if (url.size() > 200) text += "...";
+  if (visible.size() > 200) text += "...";
   return text;
 }
 

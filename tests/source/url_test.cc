@@ -70,6 +70,7 @@ TEST(SourceUrl, NeverQuotesAPassword) {
 
 TEST(SourceUrl, ShowsControlCharactersEscaped) {
   EXPECT_THAT(source_error("s3://a\nb"), HasSubstr("a\\x0ab"));
+  EXPECT_THAT(source_error("\n://x@y"), HasSubstr("'\\x0a://***@y'"));
 }
 
 TEST(Endpoint, HasHostPortAndPath) {

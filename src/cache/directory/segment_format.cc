@@ -93,7 +93,8 @@ std::optional<SegmentFooter> decode_footer(std::span<const std::byte> bytes) {
     std::memcpy(entry.hash.bytes.data(), at, 32);
     entry.offset = load<std::uint32_t>(at + 32);
     entry.length = load<std::uint32_t>(at + 36);
-    if (std::uint64_t{entry.offset} + entry.length > footer.records_end) return std::nullopt;
+    if (entry.offset < kSegmentHeadBytes || std::uint64_t{entry.offset} + entry.length > footer.records_end)
+      return std::nullopt;
     at += kSegmentEntryBytes;
   }
   return footer;
@@ -113,6 +114,7 @@ std::string open_segment_name(const SegmentNonce& nonce, std::uint64_t node) {
 }
 
 std::optional<OpenSegmentName> parse_open_segment_name(std::string_view name) {
+  const std::string_view whole = name;
   if (!name.ends_with(kOpenSuffix)) return std::nullopt;
   name.remove_suffix(kOpenSuffix.size());
   if (name.size() != 32 + 1 + 16 || name[32] != '.') return std::nullopt;
@@ -123,6 +125,7 @@ std::optional<OpenSegmentName> parse_open_segment_name(std::string_view name) {
     return std::nullopt;
   }
   parsed.nonce = *nonce;
+  if (open_segment_name(parsed.nonce, parsed.node) != whole) return std::nullopt;  // upper case: no name of ours
   return parsed;
 }
 

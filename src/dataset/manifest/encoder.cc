@@ -91,8 +91,8 @@ void sort_objects(std::vector<ObjectInfo>& objects) {
     return order != 0 ? order < 0 : a.last_modified_ms > b.last_modified_ms;
   };
   if (!std::ranges::is_sorted(objects, before)) std::ranges::sort(objects, before);
-  const auto repeated = std::ranges::unique(objects, {}, &ObjectInfo::key);
-  objects.erase(repeated.begin(), repeated.end());
+  const auto same = [](const ObjectInfo& a, const ObjectInfo& b) { return a.key == b.key; };
+  objects.erase(std::unique(objects.begin(), objects.end(), same), objects.end());
 }
 
 std::vector<std::byte> encode_body(std::span<const ObjectInfo> objects) {
