@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "alnair/core/error.h"
+#include "core/bus_guard.h"
 
 namespace alnair {
 namespace {
@@ -44,8 +45,11 @@ SharedIndex::SharedIndex(std::string prefix, std::uint64_t first_entries, std::u
 }
 
 SharedIndex::~SharedIndex() {
-  for (const Table& table : tables_)
-    if (table.header != nullptr) munmap(table.header, table.bytes);
+  for (const Table& table : tables_) {
+    if (table.header == nullptr) continue;
+    unguard_mapping(table.header);
+    munmap(table.header, table.bytes);
+  }
 }
 
 std::uint64_t SharedIndex::bytes() const {
@@ -79,8 +83,10 @@ bool SharedIndex::open_table(int index) const {
     memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   if (memory == MAP_FAILED) return false;
+  guard_mapping(memory, bytes);  // zeros are free words
   auto* header = static_cast<Header*>(memory);
   if (header->magic != kTableMagic || header->words != words) {
+    unguard_mapping(memory);
     munmap(memory, bytes);
     return false;
   }

@@ -69,11 +69,11 @@ bool SegmentAllocator::is_busy(const SegmentKind& kind, std::uint64_t bytes) {
   return false;
 }
 
-std::optional<OpenSegment> SegmentAllocator::adopt(const SegmentKind& kind, std::uint64_t bytes) {
+std::optional<OwnedSegment> SegmentAllocator::adopt(const SegmentKind& kind, std::uint64_t bytes) {
   for (std::uint32_t number = 0; number < control_.slots(); ++number) {
     SegmentSlot& slot = control_.slot(number);
     if (!fits(slot, kind, bytes)) continue;
-    OpenSegment segment;
+    OwnedSegment segment;
     segment.owner = locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, number));
     if (!segment.owner || !fits(slot, kind, bytes)) continue;  // owned, or sealed or evicted meanwhile
     segment.sequence = slot.sequence();
@@ -82,13 +82,17 @@ std::optional<OpenSegment> SegmentAllocator::adopt(const SegmentKind& kind, std:
     segment.file =
         FileDescriptor(open(segments_.path(segment.sequence).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     struct stat status {};
+    SegmentHeader header;
     if (segment.file && fstat(segment.file.get(), &status) == 0 &&
-        static_cast<std::uint64_t>(status.st_size) >= segment.position &&
-        segment.position % kRecordAlignment == 0 && segment.position >= kFirstRecord) {
+        static_cast<std::uint64_t>(status.st_size) >= segment.position && segment.position >= kFirstRecord &&
+        segment.position % kRecordAlignment == 0 &&
+        pread(segment.file.get(), &header, sizeof header, 0) == sizeof header &&
+        header.magic == kSegmentMagic && header.sequence == segment.sequence &&
+        header.nonce == segment.nonce) {
       segment.reserved = static_cast<std::uint64_t>(status.st_size);
       return segment;
     }
-    slot.set(segment.sequence, SegmentState::kSealed);  // its file is gone or cut: nothing can be appended
+    slot.set(segment.sequence, SegmentState::kSealed);  // its file is gone or damaged: append nothing
   }
   return std::nullopt;
 }
@@ -98,15 +102,15 @@ std::optional<OpenSegment> SegmentAllocator::adopt(const SegmentKind& kind, std:
 // 2. Fill in a free slot and mark it `making`. (Killed from here on: the next holder of the lock frees it.)
 // 3. Make the file, reserve its blocks, write its header.
 // 4. Mark the slot `open`: now it can be found, adopted and evicted.
-std::optional<OpenSegment> SegmentAllocator::make(const SegmentKind& kind, std::uint64_t bytes,
-                                                  std::vector<Survivor>* survivors) {
+std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std::uint64_t bytes,
+                                                   std::vector<Survivor>* survivors) {
   const LockFile::Guard lock = allocation_lock();
   const std::uint64_t size = std::min(round_up(kFirstRecord + bytes, step_), control_.limits().segment);
   if (!lock || !may_open_another() || !make_room(kind, size, survivors)) return std::nullopt;
   const std::optional<std::uint64_t> sequence = free_sequence();
   if (!sequence) return std::nullopt;
   SegmentSlot& slot = control_.slot(*sequence);
-  OpenSegment segment;
+  OwnedSegment segment;
   segment.owner =
       locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, *sequence & (control_.slots() - 1)));
   if (!segment.owner) return std::nullopt;
@@ -138,7 +142,7 @@ std::optional<OpenSegment> SegmentAllocator::make(const SegmentKind& kind, std::
   return std::nullopt;
 }
 
-bool SegmentAllocator::reserve(OpenSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
+bool SegmentAllocator::reserve(OwnedSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
                                std::vector<Survivor>* survivors) {
   if (segment.position + bytes <= segment.reserved) return true;
   const std::uint64_t size = std::min(round_up(segment.position + bytes, step_), control_.limits().segment);
@@ -150,7 +154,7 @@ bool SegmentAllocator::reserve(OpenSegment& segment, const SegmentKind& kind, st
 }
 
 // Reserves blocks up to `size`. A full file system (others use it too) is answered by evicting.
-bool SegmentAllocator::extend(const OpenSegment& segment, const SegmentKind& kind, std::uint64_t size,
+bool SegmentAllocator::extend(const OwnedSegment& segment, const SegmentKind& kind, std::uint64_t size,
                               std::vector<Survivor>* survivors) {
   for (;;) {
     const int error = posix_fallocate(segment.file.get(), 0, static_cast<off_t>(size));
@@ -162,7 +166,7 @@ bool SegmentAllocator::extend(const OpenSegment& segment, const SegmentKind& kin
 }
 
 // The owner lock is held. The file is cut only after the last record: readers never look beyond `published`.
-void SegmentAllocator::seal(OpenSegment& segment) {
+void SegmentAllocator::seal(OwnedSegment& segment) {
   control_.slot(segment.sequence).set(segment.sequence, SegmentState::kSealed);
   if (ftruncate(segment.file.get(), static_cast<off_t>(round_up(segment.position, kPage))) != 0) ++faults_;
 }
@@ -178,7 +182,7 @@ bool SegmentAllocator::may_open_another() {
   });
   for (const std::uint32_t number : opened) {
     SegmentSlot& slot = control_.slot(number);
-    OpenSegment segment;
+    OwnedSegment segment;
     segment.owner = locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, number));
     if (!segment.owner || slot.state() != SegmentState::kOpen) continue;
     segment.sequence = slot.sequence();

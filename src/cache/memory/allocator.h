@@ -30,7 +30,7 @@ struct SegmentKind {
 };
 
 // A segment that this thread appends to. Nobody else does while `owner` is held.
-struct OpenSegment {
+struct OwnedSegment {
   LockFile::Guard owner;
   FileDescriptor file;
   std::uint64_t sequence = 0;
@@ -55,21 +55,21 @@ class SegmentAllocator {
 
   // Takes an open segment of the kind that nobody owns and that has room for `bytes` more, or was left behind
   // by a killed process.
-  std::optional<OpenSegment> adopt(const SegmentKind& kind, std::uint64_t bytes);
+  std::optional<OwnedSegment> adopt(const SegmentKind& kind, std::uint64_t bytes);
 
   // Makes a new one with room for `bytes`. nullopt: no room that the policy would give, or too many are open.
-  std::optional<OpenSegment> make(const SegmentKind& kind, std::uint64_t bytes,
-                                  std::vector<Survivor>* survivors);
+  std::optional<OwnedSegment> make(const SegmentKind& kind, std::uint64_t bytes,
+                                   std::vector<Survivor>* survivors);
 
   // Whether others are appending to segments of the kind that have room for `bytes`: it may pay to wait.
   bool is_busy(const SegmentKind& kind, std::uint64_t bytes);
 
   // Sees to it that `bytes` more can be appended without running out of room.
-  bool reserve(OpenSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
+  bool reserve(OwnedSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
                std::vector<Survivor>* survivors);
 
   // Nothing more will be appended: gives back the room that is left.
-  void seal(OpenSegment& segment);
+  void seal(OwnedSegment& segment);
 
   // Removes what killed processes have left: half-made segments, evicted ones that nobody maps, unknown
   // files.
@@ -95,7 +95,7 @@ class SegmentAllocator {
   std::optional<Eviction> choose_transit(const std::vector<std::uint32_t>& slots) const;
   void evict(std::uint32_t number);
   void rescue(std::uint32_t number, std::vector<Survivor>& survivors);
-  bool extend(const OpenSegment& segment, const SegmentKind& kind, std::uint64_t size,
+  bool extend(const OwnedSegment& segment, const SegmentKind& kind, std::uint64_t size,
               std::vector<Survivor>* survivors);
   std::optional<std::uint64_t> free_sequence();
   bool may_open_another();

@@ -11,6 +11,7 @@
 #include "cache/memory/memory_limits.h"
 #include "cache/private_directory.h"
 #include "cache/record.h"
+#include "core/bus_guard.h"
 #include "core/log.h"
 
 namespace alnair {
@@ -50,6 +51,7 @@ std::unique_ptr<Arena> Arena::open(const std::string& base, const MemoryLimits& 
                                    SegmentAllocator::Clock clock) {
   const std::string directory = open_private_directory(open_private_directory(base) + kVersionFolder);
   LockFile& locks = LockFile::open(directory + "/locks");
+  install_bus_guard();
   const std::string path = directory + "/control";
   std::unique_ptr<MemoryControl> control = MemoryControl::open(path);
   if (control == nullptr) {
@@ -90,17 +92,15 @@ std::optional<View> Arena::read(const ContentHash& hash, Location place, ReadFau
   const std::uint64_t sequence = slot->sequence();
   const std::uint64_t published = slot->published.load(std::memory_order_acquire);
   auto mapping = segments_.get(sequence);
-  if (mapping != nullptr && published <= mapping->bytes().size() &&
-      mapping->file_has(published, segments_.path(sequence))) {
-    const auto segment = mapping->bytes().first(published);
-    const auto header = read_record_header(segment, place.offset);
-    if (header && header->hash == hash) {
-      const auto payload = record_payload(segment, place.offset, *header);
-      if (verify_record(*header, payload, mapping->nonce())) {
-        touch(*slot);
-        return View(std::move(mapping), payload, /*is_private=*/true);
-      }
-    }
+  std::span<const std::byte> payload;
+  if (mapping != nullptr && survives_bus_error([&] {
+        const auto header = mapping->header_at(place.offset, published);
+        if (!header || header->hash != hash) return false;
+        payload = record_payload(mapping->bytes(), place.offset, *header);
+        return verify_record(*header, payload, mapping->nonce());
+      })) {
+    touch(*slot);
+    return View(std::move(mapping), payload, /*is_private=*/true);
   }
   return reread(hash, place, sequence, fault);
 }
@@ -134,11 +134,10 @@ bool Arena::holds(const ContentHash& hash, Location place) {
   const auto mapping = slot != nullptr ? segments_.get(slot->sequence()) : nullptr;
   if (mapping == nullptr) return false;
   const std::uint64_t published = slot->published.load(std::memory_order_acquire);
-  if (published > mapping->bytes().size() ||
-      !mapping->file_has(published, segments_.path(mapping->sequence())))
-    return false;
-  const auto header = read_record_header(mapping->bytes().first(published), place.offset);
-  return header && header->hash == hash;
+  return survives_bus_error([&] {
+    const auto header = mapping->header_at(place.offset, published);
+    return header && header->hash == hash;
+  });
 }
 
 }  // namespace alnair

@@ -1,15 +1,19 @@
 #include "cache/memory/control.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <climits>
 #include <cstddef>
 #include <cstring>
+#include <ctime>
 
 #include <fmt/format.h>
 
@@ -17,6 +21,7 @@
 #include "alnair/core/hash.h"
 #include "cache/record.h"
 #include "cache/shared_index.h"
+#include "core/bus_guard.h"
 
 namespace alnair {
 namespace {
@@ -57,9 +62,10 @@ std::unique_ptr<MemoryControl> MemoryControl::open(const std::string& path) {
     if (memory != MAP_FAILED) control->header_ = static_cast<Header*>(memory);
   }
   close(fd);
+  if (control->header_ == nullptr) return nullptr;
+  guard_mapping(control->header_, control->bytes_);
   const Header* header = control->header_;
-  if (header == nullptr || header->magic != kControlMagic ||
-      header->checksum != header->computed_checksum() ||
+  if (header->magic != kControlMagic || header->checksum != header->computed_checksum() ||
       control->bytes_ != sizeof(Header) + header->slots * sizeof(SegmentSlot))
     return nullptr;
   control->path_ = path;
@@ -100,11 +106,26 @@ std::unique_ptr<MemoryControl> MemoryControl::make(const std::string& path, cons
 }
 
 MemoryControl::~MemoryControl() {
-  if (header_ != nullptr) munmap(header_, bytes_);
+  if (header_ == nullptr) return;
+  unguard_mapping(header_);
+  munmap(header_, bytes_);
 }
 
 std::atomic<std::uint64_t>& MemoryControl::next_sequence() { return header_->next_sequence; }
-std::atomic<std::uint32_t>& MemoryControl::evictions() { return header_->evictions; }
+
+std::uint32_t MemoryControl::evictions() const { return header_->evictions.load(std::memory_order_acquire); }
+
+// A futex in shared memory: idle processes sleep at no cost.
+void MemoryControl::announce_eviction() {
+  header_->evictions.fetch_add(1, std::memory_order_acq_rel);
+  syscall(SYS_futex, &header_->evictions, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+std::uint32_t MemoryControl::wait_for_eviction(std::uint32_t seen) const {
+  const timespec timeout{5, 0};
+  syscall(SYS_futex, &header_->evictions, FUTEX_WAIT, seen, &timeout, nullptr, 0);
+  return evictions();
+}
 
 bool MemoryControl::is_current() const {
   struct stat status {};

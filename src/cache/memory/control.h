@@ -84,7 +84,10 @@ class MemoryControl {
 
   std::atomic<std::uint64_t>& next_sequence();
   // Counts evictions: when it changes, processes look for mappings to give up.
-  std::atomic<std::uint32_t>& evictions();
+  std::uint32_t evictions() const;
+  void announce_eviction();
+  // Sleeps until the count differs from `seen` (or for some seconds); returns the count.
+  std::uint32_t wait_for_eviction(std::uint32_t seen) const;
 
   // Whether the file at the path is still this one.
   bool is_current() const;

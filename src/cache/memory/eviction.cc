@@ -13,6 +13,7 @@
 
 #include "cache/memory/allocator.h"
 #include "cache/record.h"
+#include "core/bus_guard.h"
 
 namespace alnair {
 namespace {
@@ -50,7 +51,9 @@ SegmentAllocator::Blocks SegmentAllocator::count_blocks(bool remove_orphans) {
         if (remove_orphans && unlinkat(dirfd(directory.get()), entry->d_name, 0) == 0) continue;
       } else {
         const bool transit = slot.area == static_cast<std::uint32_t>(SegmentArea::kTransit);
-        blocks.of_slot[*sequence & (control_.slots() - 1)] = bytes;
+        std::uint64_t& counted = blocks.of_slot[*sequence & (control_.slots() - 1)];
+        if (counted != 0) continue;  // seen under both names: it was renamed meanwhile
+        counted = bytes;
         if (transit) blocks.transit += bytes;
         if (state == SegmentState::kDead) (transit ? blocks.dead_transit : blocks.dead) += bytes;
       }
@@ -159,7 +162,7 @@ void SegmentAllocator::evict(std::uint32_t number) {
   const std::uint64_t sequence = slot.sequence();
   slot.set(sequence, SegmentState::kDead);
   rename(segments_.path(sequence).c_str(), segments_.dead_path(sequence).c_str());
-  control_.evictions().fetch_add(1, std::memory_order_acq_rel);
+  control_.announce_eviction();
   segments_.drop_evicted();
   if (locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number))) return;
   unlink(segments_.dead_path(sequence).c_str());
@@ -172,21 +175,24 @@ void SegmentAllocator::rescue(std::uint32_t number, std::vector<Survivor>& survi
   const std::uint64_t sequence = slot.sequence();
   const auto mapping = segments_.get(sequence);
   const std::uint64_t published = slot.published;
-  if (mapping == nullptr || published > mapping->bytes().size() ||
-      !mapping->file_has(published, segments_.path(sequence)))
-    return;
-  const auto segment = mapping->bytes().first(published);
+  if (mapping == nullptr) return;
   std::uint64_t room = control_.limits().segment / 2;
-  for (std::uint64_t offset = kFirstRecord; const auto header = read_record_header(segment, offset);
-       offset += record_size(header->length)) {
+  std::optional<RecordHeader> header;
+  const auto read_header = [&](std::uint64_t offset) {
+    return survives_bus_error([&] { return (header = mapping->header_at(offset, published)).has_value(); });
+  };
+  for (std::uint64_t offset = kFirstRecord; read_header(offset); offset += record_size(header->length)) {
     const Location place{static_cast<std::uint32_t>(sequence % SharedIndex::kSegmentIds),
                          static_cast<std::uint32_t>(offset)};
-    if (!index_.is_marked(header->hash, place)) continue;
-    const auto payload = record_payload(segment, offset, *header);
-    if (payload.size() > room || !verify_record(*header, payload, mapping->nonce())) continue;
-    room -= payload.size();
-    Buffer copy(payload.size());
-    std::copy(payload.begin(), payload.end(), copy.data());
+    if (header->length > room || !index_.is_marked(header->hash, place)) continue;
+    Buffer copy(header->length);
+    const auto payload = record_payload(mapping->bytes(), offset, *header);
+    if (!survives_bus_error([&] {
+          std::copy(payload.begin(), payload.end(), copy.data());
+          return verify_record(*header, copy.bytes(), mapping->nonce());
+        }))
+      continue;
+    room -= header->length;
     survivors.push_back({header->hash, slot.dataset, std::move(copy).freeze()});
   }
 }

@@ -8,6 +8,8 @@
 #include <iterator>
 #include <sstream>
 
+#include <fmt/format.h>
+
 #include "cache/record.h"
 
 namespace alnair {
@@ -52,7 +54,7 @@ std::optional<std::uint64_t> control_group_remaining(const std::string& membersh
   for (std::string line; std::getline(lines, line);) {  // "4:memory:/path" or "0::/path"
     const std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
     const bool version_2 = controllers == ",,";
     if (!version_2 && controllers.find(",memory,") == std::string::npos) continue;
     const std::string top = version_2 ? root : root + "/memory";

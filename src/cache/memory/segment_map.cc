@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <mutex>
+#include <system_error>
 #include <vector>
 
 namespace alnair {
@@ -38,14 +40,6 @@ SegmentMapping::~SegmentMapping() {
   if (locked_by_.load() == fork_generation()) locks_.unlock(lock_);
 }
 
-bool SegmentMapping::file_has(std::uint64_t wanted, const std::string& path) {
-  if (wanted <= file_bytes_.load(std::memory_order_relaxed)) return true;
-  struct stat status {};
-  if (lstat(path.c_str(), &status) != 0) return false;
-  file_bytes_.store(static_cast<std::uint64_t>(status.st_size), std::memory_order_relaxed);
-  return wanted <= static_cast<std::uint64_t>(status.st_size);
-}
-
 void SegmentMapping::relock() {
   if (locks_.try_lock_shared(lock_)) locked_by_ = fork_generation();
 }
@@ -61,7 +55,17 @@ SegmentMap::SegmentMap(std::string directory, LockFile& locks, MemoryControl& co
 
 SegmentMap::~SegmentMap() {
   registration_->map = nullptr;
-  if (generation_ == fork_generation()) drop_all();  // an inherited mutex may be locked for ever
+  if (generation_ !=
+      fork_generation()) {  // inherited: the thread does not exist here, the mutex may be locked for ever
+    janitor_.release();
+    return;
+  }
+  if (janitor_ != nullptr) {
+    stopping_ = true;
+    control_.announce_eviction();
+    janitor_->join();
+  }
+  drop_all();
 }
 
 void SegmentMap::adopt_inherited() {
@@ -103,17 +107,15 @@ std::shared_ptr<SegmentMapping> SegmentMap::map(std::uint64_t sequence) {
   const std::uint64_t size = control_.limits().segment, nonce = slot.nonce;
   const int fd = open(path(sequence).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return nullptr;
-  struct stat status {};
   SegmentHeader header;
   void* memory = MAP_FAILED;
   if (pread(fd, &header, sizeof header, 0) == sizeof header && header.magic == kSegmentMagic &&
-      header.sequence == sequence && header.nonce == nonce && fstat(fd, &status) == 0)
+      header.sequence == sequence && header.nonce == nonce)
     memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
   close(fd);
   if (memory == MAP_FAILED) return nullptr;
   auto mapping = std::make_shared<SegmentMapping>(locks_, offset, sequence, nonce,
-                                                  std::span(static_cast<const std::byte*>(memory), size),
-                                                  static_cast<std::uint64_t>(status.st_size));
+                                                  std::span(static_cast<const std::byte*>(memory), size));
   locks_.try_lock_shared(offset);  // the mapping's own share; the guard's ends with this function
 
   auto fresh = std::make_unique<Entry>(mapping);
@@ -122,13 +124,30 @@ std::shared_ptr<SegmentMapping> SegmentMap::map(std::uint64_t sequence) {
   const Entry* present = entries_[number].load();
   if (present != nullptr && (*present)->sequence() == sequence) return *present;  // another thread was faster
   old.reset(entries_[number].exchange(fresh.release(), std::memory_order_acq_rel));
+  if (janitor_ == nullptr) start_janitor();
   return mapping;
 }
 
+// So that evicted segments do not wait for the next operation of a process that is idle. Sleeps until there
+// is an eviction. Signals are for the threads that the program made itself.
+void SegmentMap::start_janitor() {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    janitor_ = std::make_unique<std::thread>([this] {
+      for (std::uint32_t seen = control_.evictions(); !stopping_; seen = control_.wait_for_eviction(seen))
+        drop_evicted();
+    });
+  } catch (const std::system_error&) {
+  }  // no more threads: evicted segments wait for the next operation
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 void SegmentMap::drop_evicted() {
-  const std::uint32_t evictions = control_.evictions().load(std::memory_order_acquire);
-  if (evictions == seen_evictions_.load(std::memory_order_relaxed)) return;
-  seen_evictions_.store(evictions, std::memory_order_relaxed);
+  const std::uint32_t evictions = control_.evictions();
+  if (seen_evictions_.load(std::memory_order_relaxed) == evictions) return;
+  if (seen_evictions_.exchange(evictions, std::memory_order_relaxed) == evictions) return;
   drop(false);
 }
 

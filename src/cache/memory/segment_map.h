@@ -11,12 +11,15 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "cache/lock_file.h"
 #include "cache/memory/control.h"
+#include "cache/record.h"
 
 namespace alnair {
 
@@ -24,13 +27,12 @@ namespace alnair {
 class SegmentMapping {
  public:
   SegmentMapping(LockFile& locks, std::uint64_t lock, std::uint64_t sequence, std::uint64_t nonce,
-                 std::span<const std::byte> bytes, std::uint64_t file_bytes)
+                 std::span<const std::byte> bytes)
       : locks_(locks),
         lock_(lock),
         sequence_(sequence),
         nonce_(nonce),
         bytes_(bytes),
-        file_bytes_(file_bytes),
         locked_by_(fork_generation()) {}
   ~SegmentMapping();
   SegmentMapping(const SegmentMapping&) = delete;
@@ -38,10 +40,14 @@ class SegmentMapping {
 
   std::uint64_t sequence() const { return sequence_; }
   std::uint64_t nonce() const { return nonce_; }
-  // The whole segment; only what the file has can be touched (bytes beyond it raise SIGBUS).
+  // The whole segment. What the file does not have cannot be touched: see header_at().
   std::span<const std::byte> bytes() const { return bytes_; }
-  // How long the file was known to be; at least `wanted`, or else it is too short.
-  bool file_has(std::uint64_t wanted, const std::string& path);
+  // The header at `offset` if a whole record could lie between there and `published`. Nothing else is
+  // verified. Call it, and touch the record, inside survives_bus_error(): the file may have been cut.
+  std::optional<RecordHeader> header_at(std::uint64_t offset, std::uint64_t published) const {
+    if (published > bytes_.size()) return std::nullopt;
+    return read_record_header(bytes_.first(published), offset);
+  }
   // Takes the lock in a forked child.
   void relock();
 
@@ -49,7 +55,6 @@ class SegmentMapping {
   LockFile& locks_;
   const std::uint64_t lock_, sequence_, nonce_;
   const std::span<const std::byte> bytes_;
-  std::atomic<std::uint64_t> file_bytes_;
   std::atomic<std::uint64_t> locked_by_;  // the fork generation that took the lock
 };
 
@@ -89,6 +94,7 @@ class SegmentMap {
   std::shared_ptr<SegmentMapping> map(std::uint64_t sequence);
   void drop(bool all);
   void adopt_inherited();
+  void start_janitor();
 
   const std::string directory_;
   LockFile& locks_;
@@ -99,6 +105,9 @@ class SegmentMap {
   // may read them without the mutex, which could have been locked when it was forked.
   std::unique_ptr<std::atomic<Entry*>[]> entries_;
   std::atomic<std::uint32_t> seen_evictions_{0};
+  std::atomic<bool> stopping_{false};
+  std::unique_ptr<std::thread>
+      janitor_;  // gives up the mappings of evicted segments while the process is idle
   Registration* registration_ = nullptr;
 };
 

@@ -26,7 +26,7 @@ class SegmentWriter {
 
   Arena& arena_;
   SegmentKind kind_;
-  std::optional<OpenSegment> segment_;
+  std::optional<OwnedSegment> segment_;
   std::vector<Survivor> survivors_;
   bool rescuing_ = true;
 };

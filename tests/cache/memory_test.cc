@@ -1,0 +1,333 @@
+
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "alnair/core/error.h"
+#include "cache/memory/node_memory.h"
+#include "cache/tier_contract.h"
+#include "core/metrics.h"
+
+namespace alnair {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Chunk;
+using testing::make_chunk;
+using testing::put_one;
+using testing::same_bytes;
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+std::uint64_t counter(TierCounter which) { return metrics().value(TierId::kMemory, which); }
+
+class NodeMemoryTest : public ::testing::Test {
+ protected:
+  std::shared_ptr<NodeMemory> open(EvictionPolicy policy = EvictionPolicy::kNone,
+                                   std::uint64_t limit = 16 * kMiB, SegmentAllocator::Clock clock = nullptr) {
+    NodeMemoryOptions options;
+    options.directory = directory_ / "memory";
+    options.limit = limit;
+    options.policy = policy;
+    options.clock = clock;
+    return NodeMemory::open(options);
+  }
+  // Runs `body` in a forked child; true if it returned true.
+  static bool in_child(const std::function<bool()>& body) {
+    const pid_t child = fork();
+    if (child == 0) _exit(body() ? 0 : 1);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  }
+  std::vector<std::string> files(const std::string& prefix) const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(directory_ / "memory/v1"))
+      if (entry.path().filename().string().starts_with(prefix)) names.push_back(entry.path());
+    return names;
+  }
+  testing::TemporaryDirectory directory_{"/dev/shm"};
+};
+
+TEST_F(NodeMemoryTest, RefusesDirectoriesOfOthersAndSymbolicLinks) {
+  ASSERT_EQ(mkdir((directory_ / "real").c_str(), 0700), 0);
+  ASSERT_EQ(symlink("real", (directory_ / "memory").c_str()), 0);
+  EXPECT_THROW(open(), CacheError);
+  ASSERT_EQ(unlink((directory_ / "memory").c_str()), 0);
+  ASSERT_EQ(mkdir((directory_ / "memory").c_str(), 0700), 0);
+  if (chown((directory_ / "memory").c_str(), 4242, 4242) != 0) GTEST_SKIP() << "needs root";
+  try {
+    open();
+    FAIL();
+  } catch (const CacheError& error) {
+    const std::string message = error.what();
+    for (const std::string& part :
+         {directory_ / "memory", std::string("user 4242"), fmt::format("user {}", geteuid())})
+      EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
+}
+
+TEST_F(NodeMemoryTest, LaterProcessesAdoptTheLimitsOfTheFirst) {
+  const auto first = open(EvictionPolicy::kLru, 16 * kMiB);
+  const auto second = open(EvictionPolicy::kNone, 99 * kMiB);
+  EXPECT_EQ(second->usage().limit_bytes, 16 * kMiB);
+  EXPECT_EQ(second->limits().policy, EvictionPolicy::kLru);
+  struct stat status {};
+  ASSERT_EQ(stat((directory_ / "memory").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0700u);
+}
+
+TEST_F(NodeMemoryTest, NoneKeepsTheFirstChunksAndRefusesTheRestOfADatasetThatDoesNotFit) {
+  const auto memory = open();
+  memory->hold_dataset(1);
+  std::vector<Chunk> stored;
+  bool refused = false;
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    const Chunk chunk = make_chunk(i, 100'000);
+    const PutOutcome outcome = put_one(*memory, chunk, 1);
+    if (outcome == PutOutcome::kStored) stored.push_back(chunk);
+    refused |= outcome == PutOutcome::kRefused;
+  }
+  EXPECT_TRUE(refused);
+  EXPECT_GT(stored.size(), 100u);
+  for (const Chunk& chunk : stored) EXPECT_TRUE(same_bytes(memory->find(chunk.hash), chunk));
+}
+
+TEST_F(NodeMemoryTest, ADatasetIsHeldByOtherLiveProcessesToo) {
+  const auto memory = open();
+  const Chunk held = make_chunk(1, 1000);
+  put_one(*memory, held, 7);
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto own = open();
+    own->hold_dataset(7);
+    [[maybe_unused]] const auto written = write(ready[1], "x", 1);
+    pause();
+    _exit(0);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  for (std::uint64_t i = 0; i < 400; ++i) put_one(*memory, make_chunk(i, 100'000), 100 + i / 20);
+  EXPECT_TRUE(memory->find(held.hash));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  for (std::uint64_t i = 0; i < 400; ++i) put_one(*memory, make_chunk(i, 100'001), 200 + i / 20);
+  EXPECT_FALSE(memory->find(held.hash));
+  close(ready[0]);
+  close(ready[1]);
+}
+
+std::uint64_t g_now = 1000;
+
+TEST_F(NodeMemoryTest, LruDropsTheSegmentThatWasReadLongestAgo) {
+  const auto memory = open(EvictionPolicy::kLru, 16 * kMiB, [] { return g_now; });
+  const Chunk first = make_chunk(1, 1000);
+  put_one(*memory, first);
+  for (std::uint64_t i = 0; i < 600; ++i) {
+    g_now += 100;
+    put_one(*memory, make_chunk(i, 100'000));
+    ASSERT_TRUE(same_bytes(memory->find(first.hash), first)) << i;
+  }
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    g_now += 100;
+    put_one(*memory, make_chunk(i, 100'001));
+  }
+  EXPECT_FALSE(memory->find(first.hash));
+}
+
+TEST_F(NodeMemoryTest, S3FifoMovesChunksThatWereReadToTheMainSegments) {
+  const auto memory = open(EvictionPolicy::kS3Fifo);
+  const Chunk read_again = make_chunk(1, 1000), not_read = make_chunk(2, 1000);
+  put_one(*memory, read_again);
+  put_one(*memory, not_read);
+  ASSERT_TRUE(memory->find(read_again.hash));
+  for (std::uint64_t i = 0; i < 200; ++i) put_one(*memory, make_chunk(i, 100'000));
+  EXPECT_TRUE(same_bytes(memory->find(read_again.hash), read_again));
+  EXPECT_FALSE(memory->find(not_read.hash));
+}
+
+TEST_F(NodeMemoryTest, TransitHoldsItsShareAndDropsConsumedSegmentsFirstThenTheOldest) {
+  NodeMemoryOptions options;
+  options.directory = directory_ / "memory";
+  options.limit = 16 * kMiB;
+  options.transit_limit = 8 * kMiB;
+  options.segment_bytes = 2 * kMiB;  // 20 chunks
+  const auto memory = NodeMemory::open(options);
+  const Chunk kept = make_chunk(1, 1000);
+  put_one(*memory, kept, 1);
+  std::vector<Chunk> chunks;
+  const auto put = [&](std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      chunks.push_back(make_chunk(chunks.size(), 100'000));
+      ASSERT_EQ(put_one(*memory, chunks.back(), 1, true), PutOutcome::kStored);
+      ASSERT_LE(memory->usage().transit_bytes, options.transit_limit);
+      ASSERT_TRUE(memory->find(chunks.back().hash));
+    }
+  };
+  put(60);
+  for (std::size_t i = 20; i < 40; ++i) memory->consume({&chunks[i].hash, 1});
+  put(25);
+  EXPECT_TRUE(memory->find(chunks[0].hash));
+  EXPECT_FALSE(memory->find(chunks[25].hash));
+  EXPECT_TRUE(memory->find(chunks[40].hash));
+  put(40);
+  EXPECT_FALSE(memory->find(chunks[0].hash));
+  EXPECT_TRUE(memory->find(kept.hash));
+}
+
+TEST_F(NodeMemoryTest, AChunkConsumedTwiceCountsOnce) {
+  const auto memory = open();
+  const Chunk first = make_chunk(1, 400'000), second = make_chunk(2, 400'000);
+  put_one(*memory, first, 1, true);
+  put_one(*memory, second, 1, true);
+  for (int i = 0; i < 5; ++i) memory->consume({&first.hash, 1});
+  // Were the segment taken for used up, it would go before younger ones.
+  for (std::uint64_t i = 0; i < 6; ++i) put_one(*memory, make_chunk(i, 500'000), 1, true);
+  EXPECT_TRUE(memory->find(second.hash));
+}
+
+TEST_F(NodeMemoryTest, EvictedSegmentsCountUntilTheirViewsAreGone) {
+  const auto memory = open(EvictionPolicy::kLru);
+  const Chunk chunk = make_chunk(1, 100'000);
+  put_one(*memory, chunk);
+  auto view = memory->find(chunk.hash);
+  ASSERT_TRUE(view);
+  for (std::uint64_t i = 2; i < 400; ++i) put_one(*memory, make_chunk(i, 100'000));
+  EXPECT_FALSE(memory->find(chunk.hash));
+  EXPECT_EQ(files("dead-").size(), 1u);
+  EXPECT_LE(memory->usage().used_bytes, 16 * kMiB);
+  EXPECT_TRUE(same_bytes(view, chunk));
+  view.reset();
+  for (std::uint64_t i = 2; i < 60; ++i) put_one(*memory, make_chunk(i, 100'001));
+  EXPECT_EQ(files("dead-").size(), 0u);
+}
+
+TEST_F(NodeMemoryTest, ASegmentThatAnotherProcessMapsIsRemovedOnceThatProcessIsGone) {
+  const auto memory = open(EvictionPolicy::kLru);
+  const Chunk chunk = make_chunk(1, 100'000);
+  put_one(*memory, chunk);
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto own = open();
+    const auto view = own->find(chunk.hash);
+    [[maybe_unused]] const auto written = write(ready[1], "x", 1);
+    pause();
+    _exit(view ? 0 : 1);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  for (std::uint64_t i = 2; i < 400; ++i) put_one(*memory, make_chunk(i, 100'000));
+  EXPECT_EQ(files("dead-").size(), 1u);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  open();  // whoever comes next cleans up
+  EXPECT_EQ(files("dead-").size(), 0u);
+  close(ready[0]);
+  close(ready[1]);
+}
+
+TEST_F(NodeMemoryTest, AForkedChildKeepsInheritedViewsAndLetsGoOfThemItself) {
+  const auto memory = open(EvictionPolicy::kLru);
+  const Chunk chunk = make_chunk(1, 100'000);
+  put_one(*memory, chunk);
+  auto view = memory->find(chunk.hash);
+  int to_child[2], to_parent[2];
+  ASSERT_EQ(pipe(to_child), 0);
+  ASSERT_EQ(pipe(to_parent), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto own = open();  // takes over the inherited mapping
+    char byte = 'x';
+    bool right = write(to_parent[1], &byte, 1) == 1 && read(to_child[0], &byte, 1) == 1;
+    right &= same_bytes(view, chunk);  // evicted by the parent meanwhile
+    view.reset();
+    own->find(chunk.hash);  // an operation: unmaps
+    right &= write(to_parent[1], &byte, 1) == 1 && read(to_child[0], &byte, 1) == 1;
+    _exit(right ? 0 : 1);
+  }
+  char byte = 'x';
+  ASSERT_EQ(read(to_parent[0], &byte, 1), 1);
+  view.reset();
+  for (std::uint64_t i = 2; i < 400; ++i) put_one(*memory, make_chunk(i, 100'000));
+  EXPECT_EQ(files("dead-").size(), 1u) << "the child's view counts";
+  ASSERT_EQ(write(to_child[1], &byte, 1), 1);
+  ASSERT_EQ(read(to_parent[0], &byte, 1), 1);
+  open();
+  EXPECT_EQ(files("dead-").size(), 0u);
+  ASSERT_EQ(write(to_child[1], &byte, 1), 1);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  for (const int fd : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) close(fd);
+}
+
+TEST_F(NodeMemoryTest, AStrayWriteStaysInThisProcessAndIsReadAround) {
+  const auto memory = open();
+  const Chunk chunk = make_chunk(1, 5000);
+  put_one(*memory, chunk);
+  const auto view = memory->find(chunk.hash);
+  ASSERT_TRUE(view);
+  const_cast<std::byte*>(view->data())[100] ^= std::byte{1};
+  EXPECT_TRUE(same_bytes(memory->find(chunk.hash), chunk));
+  EXPECT_TRUE(in_child([&] { return same_bytes(open()->find(chunk.hash), chunk); }));
+}
+
+TEST_F(NodeMemoryTest, TellsHowManyChunksItHolds) {
+  const auto memory = open();
+  for (std::uint64_t i = 0; i < 10; ++i) put_one(*memory, make_chunk(i, 1000));
+  EXPECT_EQ(memory->usage().chunks, 10u);
+}
+
+TEST_F(NodeMemoryTest, OnAFullFileSystemPutsAreRefusedAndReadsGoOn) {
+  const std::string mount_point = directory_ / "small";
+  ASSERT_EQ(mkdir(mount_point.c_str(), 0700), 0);
+  if (mount("none", mount_point.c_str(), "tmpfs", 0, "size=4m") != 0) GTEST_SKIP() << "needs root";
+  {
+    NodeMemoryOptions options;
+    options.directory = mount_point + "/memory";
+    options.limit = 64 * kMiB;
+    options.segment_bytes = 1 * kMiB;
+    const auto memory = NodeMemory::open(options);
+    std::vector<Chunk> stored;
+    bool refused = false;
+    const std::uint64_t faults = counter(TierCounter::kFaults);
+    memory->hold_dataset(1);
+    for (std::uint64_t i = 0; i < 100; ++i) {
+      const Chunk chunk = make_chunk(i, 100'000);
+      const PutOutcome outcome = put_one(*memory, chunk, 1);
+      if (outcome == PutOutcome::kStored) stored.push_back(chunk);
+      refused |= outcome == PutOutcome::kRefused;
+    }
+    EXPECT_TRUE(refused);
+    EXPECT_GT(stored.size(), 20u);
+    EXPECT_GT(counter(TierCounter::kFaults), faults);
+    for (const Chunk& chunk : stored) EXPECT_TRUE(same_bytes(memory->find(chunk.hash), chunk));
+    // Another dataset makes room when nobody holds this one.
+    memory->release_dataset(1);
+    EXPECT_EQ(put_one(*memory, make_chunk(999, 100'000), 2), PutOutcome::kStored);
+  }
+  std::ofstream(mount_point + "/filler") << std::string(4 * kMiB, 'x');
+  {
+    NodeMemoryOptions options;
+    options.directory = mount_point + "/second";
+    const auto off = NodeMemory::open(options);  // no room for its control file: off, but no error
+    EXPECT_EQ(put_one(*off, make_chunk(1, 1000)), PutOutcome::kRefused);
+    EXPECT_FALSE(off->find(make_chunk(1, 1000).hash));
+    EXPECT_EQ(off->usage().used_bytes, 0u);
+  }
+  umount(mount_point.c_str());
+}
+
+}  // namespace
+}  // namespace alnair
