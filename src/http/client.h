@@ -108,7 +108,7 @@ struct HttpClientOptions {
   int max_requests = 32;     // in flight; the rest waits
   std::uint64_t max_bytes_in_flight = 256ull
                                       << 20;  // sum of expected_bytes; one request is always let through
-  std::string ca_bundle;                      // file; empty: find_ca_bundle()
+  std::string ca_bundle = {};                 // file; empty: find_ca_bundle()
 };
 
 // libcurl's multi interface. Threads and sockets are made by the first request. Destroying the client, or the

@@ -180,6 +180,11 @@ void EventLoop::begin(TransferPtr transfer) {
       return finished_(std::move(transfer));
     }
   }
+  if (const std::string& url = transfer->request.url;
+      !url.starts_with("http://") && !url.starts_with("https://")) {
+    transfer->fail(HttpFailure::kOther, "not an HTTP URL");
+    return finished_(std::move(transfer));
+  }
   std::unique_ptr<Easy> easy;
   if (idle_.empty()) {
     easy = std::make_unique<Easy>(ca_bundle_, share_.get(), this, &EventLoop::on_close);
@@ -259,7 +264,8 @@ void EventLoop::wait_for_events() {
   int timeout_ms = -1;
   if (due != Clock::time_point::max()) {
     const Clock::time_point now = Clock::now();
-    const auto wait = due <= now ? Clock::duration(0) : std::min<Clock::duration>(due - now, std::chrono::hours(1));
+    const auto wait =
+        due <= now ? Clock::duration(0) : std::min<Clock::duration>(due - now, std::chrono::hours(1));
     timeout_ms = static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wait).count());
   }
   sleeping_.store(true);

@@ -129,7 +129,7 @@ std::exception_ptr transfer_error(const HttpResponse& response, const S3Asked& a
 
 std::exception_ptr refused(const std::string& answer, const S3Answer& what, const S3Asked& asked) {
   const std::string_view code = what.error.code;
-  if (code == "InvalidAccessKeyId" || code == "InvalidClientTokenId")
+  if (code == "InvalidAccessKeyId" || code == "InvalidClientTokenId" || code == "XAdminUserNotFound")
     return make<AccessError>(
         "The access key id '{}' is unknown to the server of {} ({}). Check AWS_ACCESS_KEY_ID or the profile.",
         asked.access_key_id, subject(asked), answer);
@@ -209,7 +209,8 @@ std::exception_ptr error_of(const HttpResponse& response, const S3Answer& answer
   if (asked.what == S3Asked::What::kStat && response.status == 400)  // HEAD has no body that would say why
     return make<ConfigError>("The request for {} was refused ({}). Check region and credentials.",
                              subject(asked), text);
-  if (response.status == 401 || response.status == 403 || is_expired_token(code))
+  const bool unknown_user = code == "XAdminUserNotFound";  // versitygw's, with status 404
+  if (response.status == 401 || response.status == 403 || unknown_user || is_expired_token(code))
     return refused(text, answer, asked);
   if (asked.what == S3Asked::What::kRead) {
     if (response.status == 404)

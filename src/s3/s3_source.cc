@@ -158,11 +158,7 @@ std::optional<ObjectInfo> S3Source::stat(std::string_view key, const Interrupt& 
     return head();
   } catch (const NotFoundError&) {
     if (core->bucket_exists.load()) return std::nullopt;
-    try {
-      probe_bucket(core, interrupt);
-    } catch (const AccessError&) {
-      // It exists, and may not be listed.
-    }
+    probe_bucket(core, interrupt);
     core->bucket_exists.store(true);
     return std::nullopt;
   } catch (const AccessError&) {
