@@ -1,4 +1,4 @@
-// The record: how a chunk lies in a segment, in node memory and in directories.
+// The record: how a chunk lies in a segment of node memory.
 //
 //   offset  bytes
 //   0       4      magic

@@ -104,6 +104,7 @@ std::optional<OwnedSegment> SegmentAllocator::adopt(const SegmentKind& kind, std
 // 4. Mark the slot `open`: now it can be found, adopted and evicted.
 std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std::uint64_t bytes,
                                                    std::vector<Survivor>* survivors) {
+  if (refused_lately(kind)) return std::nullopt;
   const LockFile::Guard lock = allocation_lock();
   const std::uint64_t size = std::min(round_up(kFirstRecord + bytes, step_), control_.limits().segment);
   if (!lock || !may_open_another() || !make_room(kind, size, survivors)) return std::nullopt;
@@ -145,6 +146,7 @@ std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std:
 bool SegmentAllocator::reserve(OwnedSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
                                std::vector<Survivor>* survivors) {
   if (segment.position + bytes <= segment.reserved) return true;
+  if (refused_lately(kind)) return false;
   const std::uint64_t size = std::min(round_up(segment.position + bytes, step_), control_.limits().segment);
   const LockFile::Guard lock = allocation_lock();
   if (!lock || !make_room(kind, size - segment.reserved, survivors)) return false;

@@ -77,6 +77,10 @@ class SegmentAllocator {
 
   TierUsage usage();
 
+  // A dataset that the policy has refused is refused again for some milliseconds, without counting files.
+  // Call this when there is reason to ask again.
+  void forget_refusal() { refused_until_ = 0; }
+
   void note_fault() { ++faults_; }
   // Errors of the file system, and bytes evicted, since the last call.
   std::uint64_t take_faults() { return faults_.exchange(0); }
@@ -97,6 +101,10 @@ class SegmentAllocator {
   void rescue(std::uint32_t number, std::vector<Survivor>& survivors);
   bool extend(const OwnedSegment& segment, const SegmentKind& kind, std::uint64_t size,
               std::vector<Survivor>* survivors);
+  bool refused_lately(const SegmentKind& kind) const {
+    return kind.area != SegmentArea::kTransit && kind.dataset == refused_dataset_ &&
+           clock_() < refused_until_;
+  }
   std::optional<std::uint64_t> free_sequence();
   bool may_open_another();
   LockFile::Guard allocation_lock();
@@ -109,6 +117,7 @@ class SegmentAllocator {
   const Policy& policy_;
   const Clock clock_;
   const std::uint64_t step_;  // files grow by this, or multiples of it
+  std::atomic<std::uint64_t> refused_until_{0}, refused_dataset_{0};
   std::atomic<std::uint64_t> faults_{0}, evicted_bytes_{0};
 };
 

@@ -18,6 +18,9 @@
 namespace alnair {
 namespace {
 
+// A dataset larger than node memory asks for room with each chunk it fetches.
+constexpr std::uint64_t kRefusalMilliseconds = 20;
+
 // The sequence in "segment-17" or "dead-17".
 std::optional<std::uint64_t> sequence_of(std::string_view name) {
   for (const std::string_view prefix : {"segment-", "dead-"}) {
@@ -127,7 +130,11 @@ bool SegmentAllocator::evict_one(const SegmentKind& kind, const Blocks& blocks,
   }
   const std::optional<Eviction> eviction =
       transit ? choose_transit(slots) : policy_.choose(infos, kind.dataset);
-  if (!eviction) return false;
+  if (!eviction) {
+    refused_dataset_ = kind.dataset;
+    refused_until_ = transit ? 0 : clock_() + kRefusalMilliseconds;
+    return false;
+  }
   const std::uint32_t victim = slots[eviction->victim];
   // Keeps writers out of an open segment. If one was faster, its segment is not shown to the policy next
   // time.

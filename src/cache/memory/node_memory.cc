@@ -218,7 +218,10 @@ void NodeMemory::release_dataset(DatasetTag dataset) {
   const auto held = holds_.find(dataset);
   if (held == holds_.end() || --held->second > 0) return;
   holds_.erase(held);
-  if (Arena* arena = current()) arena->locks().unlock(lock_offset(LockPurpose::kDatasetHold, dataset));
+  if (Arena* arena = current()) {
+    arena->locks().unlock(lock_offset(LockPurpose::kDatasetHold, dataset));
+    arena->allocator().forget_refusal();
+  }
 }
 
 void NodeMemory::erase(const ContentHash& hash) {
