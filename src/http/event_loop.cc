@@ -237,7 +237,7 @@ void EventLoop::reap() {
 void EventLoop::run_due_tasks() {
   while (!tasks_.empty() && tasks_.front().due <= Clock::now()) {
     std::pop_heap(tasks_.begin(), tasks_.end(), kLaterDue);
-    const std::function<void()> task = std::move(tasks_.back().task);
+    std::function<void()> task = std::move(tasks_.back().task);
     tasks_.pop_back();
     task();
   }

@@ -76,7 +76,7 @@ class Listings {
     S3Call call = list_call(*core_, where);
     call.done = [arrivals = arrivals_, listing](HttpResponse&& response, std::exception_ptr error) {
       const std::lock_guard lock(arrivals->mutex);
-      arrivals->pages.push_back({listing, std::move(response.body), error});
+      arrivals->pages.push_back({listing, std::move(response.body), std::move(error)});
       arrivals->arrived.notify_one();
     };
     if (operations_.size() <= listing) operations_.resize(listing + 1);

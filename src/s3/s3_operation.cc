@@ -63,8 +63,8 @@ void S3Operation::cancel() {
   core_->http->run_after(milliseconds(0), [self = shared_from_this()] {
     HttpResponse none;
     none.failure = HttpFailure::kCancelled;
-    const std::exception_ptr error = self->error_from(none, {});
-    self->finish(std::move(none), error);
+    std::exception_ptr error = self->error_from(none, {});
+    self->finish(std::move(none), std::move(error));
   });
 }
 
@@ -72,7 +72,7 @@ void S3Operation::send_when_ready(Kind kind) {
   if (!core_->credentials) return send(kind);
   core_->credentials->get(
       [self = shared_from_this(), kind](const S3Credentials& signer, std::exception_ptr error) {
-        if (error) return self->finish({}, error);
+        if (error) return self->finish({}, std::move(error));
         self->core_->set_signer(signer);
         self->send(kind);
       });
@@ -213,8 +213,8 @@ void S3Operation::on_response(HttpResponse&& response, Kind kind) {
       if (other_lives) return;  // the twin decides
       return retry(reason_of(answer.next), error_from(response, answer), retry_after(response));
   }
-  const std::exception_ptr error = error_from(response, answer);
-  finish(std::move(response), error);
+  std::exception_ptr error = error_from(response, answer);
+  finish(std::move(response), std::move(error));
 }
 
 void S3Operation::on_accepted(HttpResponse&& response, Kind kind) {
@@ -225,8 +225,8 @@ void S3Operation::on_accepted(HttpResponse&& response, Kind kind) {
     if (call_.check) verdict = call_.check(response);
   }
   if (std::holds_alternative<Accepted>(verdict)) return finish(std::move(response), nullptr);
-  if (const auto* error = std::get_if<std::exception_ptr>(&verdict))
-    return finish(std::move(response), *error);
+  if (auto* error = std::get_if<std::exception_ptr>(&verdict))
+    return finish(std::move(response), std::move(*error));
   metrics().add(Counter::kS3Mismatches);
   const S3Asked asked = core_->asked(call_.what, call_.key, 1);
   retry(RetryReason::kTransient,
@@ -250,17 +250,19 @@ void S3Operation::retry(RetryReason reason, std::exception_ptr error, millisecon
   }
   const milliseconds delay =
       retries == 0 ? milliseconds(0) : std::max(core_->draw_backoff(reason, retries), at_least);
-  if (retries == 0 || delay >= time_left()) return finish({}, error);
-  core_->http->run_after(
-      delay, [self = shared_from_this(), reason, error] { self->send_within_budget(reason, error); });
+  if (retries == 0 || delay >= time_left()) return finish({}, std::move(error));
+  core_->http->run_after(delay, [self = shared_from_this(), reason, error = std::move(error)]() mutable {
+    self->send_within_budget(reason, std::move(error));
+  });
 }
 
 void S3Operation::send_within_budget(RetryReason reason, std::exception_ptr error) {
   const milliseconds wait = core_->take_retry(reason);
   if (wait == milliseconds(0)) return send_when_ready(Kind::kRetry);
-  if (wait >= time_left()) return finish({}, error);
-  core_->http->run_after(
-      wait, [self = shared_from_this(), reason, error] { self->send_within_budget(reason, error); });
+  if (wait >= time_left()) return finish({}, std::move(error));
+  core_->http->run_after(wait, [self = shared_from_this(), reason, error = std::move(error)]() mutable {
+    self->send_within_budget(reason, std::move(error));
+  });
 }
 
 milliseconds S3Operation::time_left() {
@@ -291,7 +293,7 @@ void S3Operation::finish(HttpResponse&& response, std::exception_ptr error) {
   for (const auto& loser : losers)
     if (loser) loser->cancel();
   const auto done = std::move(call_.done);
-  done(std::move(response), error);
+  done(std::move(response), std::move(error));
 }
 
 }  // namespace alnair

@@ -108,7 +108,7 @@ HttpResponse wait_for(const std::shared_ptr<S3Core>& core, S3Call call, const In
   call.done = [outcome](HttpResponse&& response, std::exception_ptr error) {
     const std::lock_guard lock(outcome->mutex);
     outcome->response = std::move(response);
-    outcome->error = error;
+    outcome->error = std::move(error);
     outcome->done = true;
     outcome->ready.notify_one();
   };
@@ -192,7 +192,7 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
   call.done = [done = std::move(done)](HttpResponse&& response, std::exception_ptr error) {
     if (!error) return done({std::move(response.body), nullptr});
     if (response.failure != HttpFailure::kCancelled) metrics().add(Counter::kSourceErrors);
-    done({{}, error});
+    done({{}, std::move(error)});
   };
   return S3Operation::start(core_.get(), std::move(call));
 }

@@ -22,7 +22,7 @@ inline std::string random_bytes(std::size_t size, unsigned seed = 1) {
 inline std::future<std::string> start_read(ObjectSource& source, ReadRequest request) {
   auto promise = std::make_shared<std::promise<std::string>>();
   source.read(std::move(request), [promise](ReadResult result) {
-    if (result.error) return promise->set_exception(result.error);
+    if (result.error) return promise->set_exception(std::move(result.error));
     promise->set_value(std::string(result.bytes.text()));
   });
   return promise->get_future();
