@@ -1,7 +1,7 @@
 """Warm epochs: what reading costs when the data is on this node already.
 
-A sample becomes a uint8 tensor, a batch one stacked tensor: no decoding, the bytes reach the loop. All read in the same
-shuffled order, through a DataLoader with the same arguments:
+Decoding is excluded: without workers a batch is a list of the samples' bytes, as a decoder takes them; with workers it is one uint8
+tensor, as batches cross processes. All read in a shuffled order, through a DataLoader with the same arguments:
 
     alnair   AlnairJobDataLoader over node memory
     files    PyTorch's DataLoader over the same files in the page cache (open, read, close)
@@ -26,13 +26,13 @@ warnings.filterwarnings("ignore", message="The given buffer is not writable")
 warnings.filterwarnings("ignore", message="This DataLoader will create")
 
 
-def tensor(content) -> torch.Tensor:
-    return torch.frombuffer(content, dtype=torch.uint8)
+def stacked(samples) -> torch.Tensor:
+    return torch.stack([torch.frombuffer(content, dtype=torch.uint8) for content in samples])
 
 
 class Cached(AlnairJobDataset):
     def __getitem__(self, index):
-        return tensor(self.get_data(index, view=True))
+        return self.get_data(index, view=True)
 
 
 class Files(Dataset):
@@ -41,7 +41,7 @@ class Files(Dataset):
 
     def __getitem__(self, index):
         with open(self.paths[index], "rb") as file:
-            return tensor(file.read())
+            return file.read()
 
     def __len__(self):
         return len(self.paths)
@@ -52,7 +52,7 @@ class InMemory(Dataset):
         self.contents = contents
 
     def __getitem__(self, index):
-        return tensor(self.contents[index])
+        return self.contents[index]
 
     def __len__(self):
         return len(self.contents)
@@ -88,7 +88,8 @@ def measure(size: int, count: int, batch_size: int, workers: list, rounds: int, 
 
         loaders = {
             name: (AlnairJobDataLoader if name == "alnair" else DataLoader)(
-                dataset, batch_size, shuffle=True, num_workers=number_of_workers, persistent_workers=number_of_workers > 0
+                dataset, batch_size, shuffle=True, num_workers=number_of_workers, persistent_workers=number_of_workers > 0,
+                collate_fn=stacked if number_of_workers else list,
             )
             for name, dataset in datasets.items()
         }
