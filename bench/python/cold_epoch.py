@@ -38,6 +38,7 @@ def cold_epoch(bucket: str, size: int, count: int, connections: int) -> float:
         start = time.perf_counter()
         total = sum(sum(batch) for batch in loader)
         seconds = time.perf_counter() - start
+        dataset._alnair.source.finish()  # before its directories go
         assert total == size * count
         assert alnair.stats()["s3_get_object"] - before == count
         return seconds

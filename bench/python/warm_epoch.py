@@ -100,6 +100,7 @@ def measure(size: int, count: int, batch_size: int, workers: list, rounds: int, 
         fetched = alnair.stats()["source_hits"] - before["source_hits"]
         memory = {name: worker_memory(loader) for name, loader in loaders.items()}
         del loaders
+        datasets["alnair"]._alnair.source.finish()
         rate = {name: each.rate(count) for name, each in series.items()}
         rows.append([
             f"{size:,}", number_of_workers, *(f"{rate[name]:,.0f} ±{100 * series[name].spread():.0f} %" for name in datasets),
