@@ -1,10 +1,11 @@
 """Worker processes, pickling, interrupts and kills."""
 
+import contextlib
+import http.server
 import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -186,28 +187,75 @@ def test_a_killed_main_process_leaves_everything_usable(source, tmp_path, monkey
 # Interrupts.
 
 
+class Stalling(http.server.BaseHTTPRequestHandler):
+    """S3 with one object, which it never sends; with `lists` False it does not even list."""
+
+    protocol_version = "HTTP/1.1"
+    lists = True
+    stalled = threading.Event()
+
+    def do_GET(self):
+        if not self.lists or "list-type" not in self.path:
+            self.stalled.set()
+            threading.Event().wait()  # for ever: the thread is a daemon
+        body = (
+            '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.txt</Key><Size>5</Size>'
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
-def silent_server():
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+def stalling(request):
+    handler = type("Handler", (Stalling,), {"lists": request.param, "stalled": threading.Event()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", handler.stalled
+        server.shutdown()
 
 
 WAIT = """
-import sys, time, alnair
-print("ready", flush=True)
+import sys, alnair
 try:
-    alnair.AlnairJobDataset(source="s3://pets", endpoint_url=sys.argv[1], anonymous=True, region="us-east-1")
+    dataset = alnair.AlnairJobDataset(source="s3://pets", endpoint_url=sys.argv[1], anonymous=True, region="us-east-1")
+    {read}
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
+LOOP = "[batch for batch in alnair.AlnairJobDataLoader(dataset, collate_fn=list, num_workers={})]"
 
 
-def test_ctrl_c_interrupts_a_wait(silent_server):
-    process = subprocess.Popen([sys.executable, "-c", WAIT, silent_server], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(1)  # it waits for the server
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
-    assert output == "interrupted\n"
-    assert process.returncode == 0
+@pytest.mark.parametrize(
+    ("stalling", "read"),
+    [
+        (False, "pass"),
+        (True, "dataset[0]"),
+        (True, "dataset.__getitems__([0])"),
+        (True, "dataset.mload(dataset.chunks[0])"),
+        (True, LOOP.format(0)),
+        (True, LOOP.format(2)),
+    ],
+    indirect=["stalling"],
+    ids=["listing", "a sample", "a batch", "a window", "a loop", "a loop with workers"],
+)
+def test_ctrl_c_interrupts_any_wait(stalling, read):
+    endpoint, stalled = stalling
+    command = [sys.executable, "-c", WAIT.format(read=read), endpoint]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    try:
+        assert stalled.wait(60)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        output, _ = process.communicate(timeout=30)
+        assert "interrupted" in output
+        assert process.returncode == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,75 @@
+"""Whatever becomes of the cache's directories, samples are right, or an error says what is wrong."""
+
+import os
+import pickle
+import shutil
+
+import alnair
+import pytest
+from alnair import AlnairJobDataset
+from conftest import KEYS, content_of
+
+EXPECTED = [(content_of(key), key) for key in KEYS]
+
+
+def test_missing_directories_are_made_for_their_owner_only(source, tmp_path):
+    dataset = AlnairJobDataset(source=source, cache_dir=tmp_path / "a" / "b", memory_dir=tmp_path / "c" / "d")
+    assert list(dataset) == EXPECTED
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "c" / "d").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("which", ["cache_dir", "memory_dir"])
+def test_a_directory_that_is_deleted_meanwhile(source, tmp_path, which):
+    dataset = AlnairJobDataset(source=source, **{which: tmp_path / "here"})
+    assert list(dataset) == EXPECTED
+    shutil.rmtree(tmp_path / "here")
+    assert list(dataset) == EXPECTED
+    assert list(AlnairJobDataset(source=source, **{which: tmp_path / "here"})) == EXPECTED
+
+
+def read_or_refuse(source, path, caplog, **arguments):
+    """Reads everything; a message must name the path: a warning, or the error."""
+    try:
+        assert list(AlnairJobDataset(source=source, **arguments)) == EXPECTED
+        assert str(path) in caplog.text
+    except alnair.CacheError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("which", ["cache_dir", "memory_dir"])
+@pytest.mark.parametrize("what", ["a link", "a stranger's"])
+def test_a_directory_that_somebody_else_could_control_is_not_used(source, tmp_path, caplog, which, what):
+    path = theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    if what == "a link":
+        path = tmp_path / "link"
+        path.symlink_to(theirs)
+    elif os.geteuid() == 0:
+        os.chown(theirs, 12345, 12345)
+    else:
+        pytest.skip("only root can give a directory away")
+    read_or_refuse(source, path, caplog, **{which: path})
+    assert os.listdir(theirs) == []
+
+
+@pytest.mark.parametrize("which", ["cache_dir", "memory_dir"])
+def test_a_file_in_the_place_of_a_directory_is_named(source, tmp_path, caplog, which):
+    (tmp_path / "file").write_bytes(b"precious")
+    read_or_refuse(source, tmp_path / "file", caplog, **{which: tmp_path / "file"})
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+def test_a_spawned_worker_reads_though_no_manifest_could_be_kept(source, folder):
+    def forget_everything():
+        for path in os.environ["ALNAIR_CACHE_DIR"], os.environ["ALNAIR_MEMORY_DIR"]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    dataset = AlnairJobDataset(source=source)
+    pickled = pickle.dumps(dataset)
+    forget_everything()
+    assert list(pickle.loads(pickled)) == EXPECTED
+    (folder / "new.txt").write_bytes(b"new")
+    forget_everything()
+    with pytest.raises(alnair.ChangedError, match=f"has changed: it is at version .* now, and {dataset.version}"):
+        list(pickle.loads(pickled))
