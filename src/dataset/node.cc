@@ -57,7 +57,8 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
   or_warn("a catalog", [&] { node->catalog = open_sqlite_catalog(options.cache_dir); });
   if (options.use_cache) {
     or_warn("the directory tier", [&] {
-      node->disk = std::make_shared<DirectoryTier>(DirectoryOptions{.directory = options.cache_dir + "/chunks",
+      const std::string home = open_private_directory(options.cache_dir);
+      node->disk = std::make_shared<DirectoryTier>(DirectoryOptions{.directory = home + "/chunks",
                                                                     .node_directory = options.memory_dir,
                                                                     .limit_bytes = options.disk_limit,
                                                                     .eviction = options.eviction});

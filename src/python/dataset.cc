@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "alnair/dataset/dataset.h"
@@ -19,23 +20,27 @@ namespace py = pybind11;
 namespace alnair::python {
 namespace {
 
-// Indices from anything Python has: a buffer of 64-bit integers (array, numpy, memoryview), else a sequence of ints.
+// Indices from anything Python has: a buffer of 64-bit integers (array, numpy, memoryview), else a sequence
+// of ints.
 std::vector<std::uint64_t> to_indices(py::handle values) {
   std::vector<std::uint64_t> indices;
   if (PyObject_CheckBuffer(values.ptr())) {
     const py::buffer_info info = py::reinterpret_borrow<py::buffer>(values).request();
-    if (info.itemsize != 8 || info.ndim != 1 || info.strides[0] != 8 || info.format.find_first_of("qQlL") == info.format.npos)
+    if (info.itemsize != 8 || info.ndim != 1 || info.strides[0] != 8 ||
+        info.format.find_first_of("qQlL") == info.format.npos)
       throw py::type_error("indices must be 64-bit integers without gaps");
     indices.resize(static_cast<std::size_t>(info.shape[0]));
     if (!indices.empty()) std::memcpy(indices.data(), info.ptr, indices.size() * sizeof(std::uint64_t));
     return indices;
   }
-  const auto sequence = py::reinterpret_steal<py::object>(PySequence_Fast(values.ptr(), "indices must be a sequence"));
+  const auto sequence =
+      py::reinterpret_steal<py::object>(PySequence_Fast(values.ptr(), "indices must be a sequence"));
   if (!sequence) throw py::error_already_set();
   const Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence.ptr());
   indices.reserve(static_cast<std::size_t>(size));
   for (Py_ssize_t i = 0; i < size; ++i) {
-    const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(PySequence_Fast_GET_ITEM(sequence.ptr(), i)));
+    const auto number =
+        py::reinterpret_steal<py::object>(PyNumber_Index(PySequence_Fast_GET_ITEM(sequence.ptr(), i)));
     if (!number) throw py::error_already_set();
     indices.push_back(PyLong_AsUnsignedLongLong(number.ptr()));
     if (PyErr_Occurred() != nullptr) throw py::error_already_set();
@@ -62,17 +67,20 @@ class Holder {
 std::unique_ptr<Holder> open_dataset(const py::dict& items, const py::object& progress) {
   const DatasetOptions options = dataset_options(items);
   std::atomic<std::uint64_t> objects{0}, bytes{0};
-  const auto count = [&](std::uint64_t objects_now, std::uint64_t bytes_now) {  // on any thread, without the GIL
+  const auto count = [&](std::uint64_t objects_now,
+                         std::uint64_t bytes_now) {  // on any thread, without the GIL
     objects = objects_now;
     bytes = bytes_now;
   };
   const auto tick = [&] {
     if (!progress.is_none()) progress(objects.load(), bytes.load());
   };
-  return std::make_unique<Holder>(without_gil([&] { return Dataset::open(options, count, interrupt_with(tick)); }));
+  return std::make_unique<Holder>(
+      without_gil([&] { return Dataset::open(options, count, interrupt_with(tick)); }));
 }
 
-py::object read(const Holder& dataset, std::uint64_t index, std::uint64_t offset, std::optional<std::uint64_t> length) {
+py::object read(const Holder& dataset, std::uint64_t index, std::uint64_t offset,
+                std::optional<std::uint64_t> length) {
   return make_view(without_gil(
       [&] { return dataset->read(index, offset, length.value_or(Dataset::kToEnd), interrupt()); }));
 }
@@ -82,7 +90,8 @@ py::list read_batch(const Holder& dataset, const py::object& indices) {
   auto samples = without_gil([&] { return dataset->read_batch(wanted, interrupt()); });
   py::list result(samples.size());
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    py::object item = samples[i].error ? exception_for(samples[i].error) : make_view(std::move(samples[i].bytes));
+    py::object item =
+        samples[i].error ? exception_for(samples[i].error) : make_view(std::move(samples[i].bytes));
     PyList_SET_ITEM(result.ptr(), static_cast<Py_ssize_t>(i), item.release().ptr());
   }
   return result;
@@ -112,7 +121,8 @@ py::dict usage(const TierUsage& tier) {
 }  // namespace
 
 void register_dataset(py::module_& module) {
-  py::class_<Holder>(module, "Dataset", "A dataset, opened at one version. All methods may be called from any thread.")
+  py::class_<Holder>(module, "Dataset",
+                     "A dataset, opened at one version. All methods may be called from any thread.")
       .def_property_readonly("version", [](const Holder& d) { return d->version(); })
       .def_property_readonly("warnings",
                              [](const Holder& d) {
@@ -122,37 +132,49 @@ void register_dataset(py::module_& module) {
                              })
       .def("__len__", [](const Holder& d) { return d.manifest().size(); })
       .def_property_readonly("total_bytes", [](const Holder& d) { return d.manifest().total_bytes(); })
-      .def("key", [](const Holder& d, std::uint64_t i) { return key_text(d.manifest().key(i)); }, py::arg("index"))
+      .def(
+          "key", [](const Holder& d, std::uint64_t i) { return key_text(d.manifest().key(i)); },
+          py::arg("index"))
       .def("keys", &keys, py::arg("start"), py::arg("stop"))
-      .def("size_of", [](const Holder& d, std::uint64_t i) { return d.manifest().object_size(i); }, py::arg("index"))
+      .def(
+          "size_of", [](const Holder& d, std::uint64_t i) { return d.manifest().object_size(i); },
+          py::arg("index"))
       .def("sizes", &sizes, py::arg("start"), py::arg("stop"), "Sizes, packed as 64-bit integers.")
-      .def("find", [](const Holder& d, const py::str& key) { return d.manifest().find(key_bytes(key)); },
-           py::arg("key"), "The index of the object of that key, or None.")
+      .def(
+          "find", [](const Holder& d, const py::str& key) { return d.manifest().find(key_bytes(key)); },
+          py::arg("key"), "The index of the object of that key, or None.")
       .def("read", &read, py::arg("index"), py::arg("offset") = 0, py::arg("length") = py::none())
       .def("read_batch", &read_batch, py::arg("indices"),
            "Whole objects, fetched at once: for each index a View, or the error.")
-      .def("prefetch",
-           [](const Holder& d, const py::object& order, std::uint64_t budget) {
-             auto wanted = to_indices(order);
-             const py::gil_scoped_release release;
-             d->prefetch(std::move(wanted), budget);
-           },
-           py::arg("order"), py::arg("budget_bytes") = 0)
-      .def("prefetch_extend",
-           [](const Holder& d, const py::object& more) {
-             const auto wanted = to_indices(more);
-             const py::gil_scoped_release release;
-             d->prefetch_extend(wanted);
-           },
-           py::arg("more"))
-      .def("prefetch_advance", [](const Holder& d, std::uint64_t consumed) { d->prefetch_advance(consumed); },
-           py::arg("consumed"), py::call_guard<py::gil_scoped_release>())
-      .def("prefetch_cancel", [](const Holder& d) { d->prefetch_cancel(); }, py::call_guard<py::gil_scoped_release>())
-      .def("flush", [](const Holder& d) { d->flush(); }, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "prefetch",
+          [](const Holder& d, const py::object& order, std::uint64_t budget) {
+            auto wanted = to_indices(order);
+            const py::gil_scoped_release release;
+            d->prefetch(std::move(wanted), budget);
+          },
+          py::arg("order"), py::arg("budget_bytes") = 0)
+      .def(
+          "prefetch_extend",
+          [](const Holder& d, const py::object& more) {
+            const auto wanted = to_indices(more);
+            const py::gil_scoped_release release;
+            d->prefetch_extend(wanted);
+          },
+          py::arg("more"))
+      .def(
+          "prefetch_advance", [](const Holder& d, std::uint64_t consumed) { d->prefetch_advance(consumed); },
+          py::arg("consumed"), py::call_guard<py::gil_scoped_release>())
+      .def(
+          "prefetch_cancel", [](const Holder& d) { d->prefetch_cancel(); },
+          py::call_guard<py::gil_scoped_release>())
+      .def(
+          "flush", [](const Holder& d) { d->flush(); }, py::call_guard<py::gil_scoped_release>())
       .def("memory_usage", [](const Holder& d) { return usage(d->memory_usage()); })
       .def("disk_usage", [](const Holder& d) { return usage(d->disk_usage()); });
   module.def("open", &open_dataset, py::arg("options"), py::arg("progress") = py::none(),
-             "Lists and registers a dataset, or opens a known one. `progress(objects, bytes)` is called while it waits.");
+             "Lists and registers a dataset, or opens a known one. `progress(objects, bytes)` is called "
+             "while it waits.");
 }
 
 }  // namespace alnair::python

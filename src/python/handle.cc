@@ -1,5 +1,5 @@
-// A handle is a pair (source, index), 32 bytes: a dataset of a million objects may hold a million of them. `source` is
-// a Python object with the methods key(index), size_of(index) and read(index).
+// A handle is a pair (source, index), 32 bytes: a dataset of a million objects may hold a million of them.
+// `source` is a Python object with the methods key(index), size_of(index) and read(index).
 #include "python/handle.h"
 
 #include <cstddef>
@@ -13,8 +13,7 @@ namespace alnair::python {
 namespace {
 
 struct PyHandle {
-  PyObject_HEAD
-  PyObject* source;
+  PyObject_HEAD PyObject* source;
   unsigned long long index;
 };
 
@@ -111,9 +110,10 @@ void* slot(Function* function) {
 }
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(
-                    "An object of a dataset that is not read yet. dataset.load(handle) reads it; so does anything that\n"
-                    "takes a buffer: bytes(handle), io.BytesIO(handle), numpy.frombuffer(handle, numpy.uint8).")},
+    {Py_tp_doc,
+     const_cast<char*>(
+         "An object of a dataset that is not read yet. dataset.load(handle) reads it; so does anything that\n"
+         "takes a buffer: bytes(handle), io.BytesIO(handle), numpy.frombuffer(handle, numpy.uint8).")},
     {Py_tp_new, slot(construct)},
     {Py_tp_dealloc, slot(dealloc)},
     {Py_tp_repr, slot(repr)},
@@ -157,7 +157,8 @@ void register_handle(py::module_& module) {
   module.def("make_handles", &make_many, py::arg("source"), py::arg("indices"),
              "A list of handles, one for each index.");
   module.def("handle_indices", &indices_of, py::arg("source"), py::arg("values"),
-             "The indices of a list of handles of `source`, packed as 64-bit integers; None if it holds anything else.");
+             "The indices of a list of handles of `source`, packed as 64-bit integers; None if it holds "
+             "anything else.");
 }
 
 }  // namespace alnair::python

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <atomic>
+#include <memory>
 #include <string>
 
 #include "core/fork.h"
@@ -16,7 +17,8 @@ namespace {
 
 constexpr int kMaxQueued = 1000;  // messages; more are dropped, and counted
 
-// A stack without locks, so that a fork at any instant leaves it usable. A forked child skips what its parent queued.
+// A stack without locks, so that a fork at any instant leaves it usable. A forked child skips what its parent
+// queued.
 struct Message {
   std::uint64_t generation;
   LogLevel level;
@@ -60,9 +62,11 @@ void deliver_log_messages() {
   while (oldest != nullptr) {
     const std::unique_ptr<Message> message(oldest);
     oldest = message->next;
-    if (message->generation == fork_generation()) log(python_level(message->level), "%s", message_text(message->text));
+    if (message->generation == fork_generation())
+      log(python_level(message->level), "%s", message_text(message->text));
   }
-  if (const int dropped = g_dropped.exchange(0); dropped > 0) log(30, "%d more messages were dropped", dropped);
+  if (const int dropped = g_dropped.exchange(0); dropped > 0)
+    log(30, "%d more messages were dropped", dropped);
 }
 
 }  // namespace alnair::python

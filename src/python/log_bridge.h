@@ -1,7 +1,7 @@
 // Messages of the library on their way to Python's logger "alnair".
 //
-// The library's threads never take the GIL: they leave messages in a bounded queue, which Python's threads empty on
-// their next call into the library, while they wait in one, and at exit.
+// The library's threads never take the GIL: they leave messages in a bounded queue, which Python's threads
+// empty on their next call into the library, while they wait in one, and at exit.
 #pragma once
 
 namespace alnair::python {

@@ -1,4 +1,5 @@
-// The module alnair._core: what Python needs of the library. One file a concept; alnair/_core.pyi has the types.
+// The module alnair._core: what Python needs of the library. One file a concept; alnair/_core.pyi has the
+// types.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -19,7 +20,8 @@ namespace {
 
 py::dict stats() {
   py::dict result;
-  for (const auto& [name, value] : metrics().snapshot()) result[py::str(name)] = static_cast<std::int64_t>(std::llround(value));
+  for (const auto& [name, value] : metrics().snapshot())
+    result[py::str(name)] = static_cast<std::int64_t>(std::llround(value));
   return result;
 }
 
@@ -35,8 +37,9 @@ PYBIND11_MODULE(_core, module) {
   module.def("stats", &stats);
   module.def("metrics_path", &metrics_path);
   module.def("attach_metrics", &attach_metrics, py::arg("path"));
-  module.def("set_log_level", [](int level) { set_log_level(static_cast<LogLevel>(level)); }, py::arg("level"),
-             "0 debug, 1 info, 2 warning, 3 error, 4 off");
+  module.def(
+      "set_log_level", [](int level) { set_log_level(static_cast<LogLevel>(level)); }, py::arg("level"),
+      "0 debug, 1 info, 2 warning, 3 error, 4 off");
   module.def("deliver_log_messages", &deliver_log_messages);
   install_log_bridge();
 }

@@ -5,6 +5,8 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "python/text.h"
 
@@ -21,7 +23,9 @@ std::vector<std::string> key_list(py::handle value) {
 
 EvictionPolicy eviction(py::handle value) {
   const auto name = value.cast<std::string>();
-  return name == "lru" ? EvictionPolicy::kLru : name == "s3fifo" ? EvictionPolicy::kS3Fifo : EvictionPolicy::kNone;
+  return name == "lru"      ? EvictionPolicy::kLru
+         : name == "s3fifo" ? EvictionPolicy::kS3Fifo
+                            : EvictionPolicy::kNone;
 }
 
 AddressingStyle addressing(py::handle value) {

@@ -1,5 +1,5 @@
-// Text between Python and the library. Object keys are bytes: UTF-8 nearly always, and what is not survives the way to
-// Python and back as surrogate escapes, as file names do.
+// Text between Python and the library. Object keys are bytes: UTF-8 nearly always, and what is not survives
+// the way to Python and back as surrogate escapes, as file names do.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -10,13 +10,13 @@ namespace py = pybind11;
 namespace alnair::python {
 namespace {
 
-constexpr std::uint64_t kCopyWithoutGil = 1 << 20;  // bytes; below, handing the GIL over costs more than it gives
+constexpr std::uint64_t kCopyWithoutGil =
+    1 << 20;  // bytes; below, handing the GIL over costs more than it gives
 
-// `bytes` is what was read. `own` is made when somebody asks for a buffer to write to while writing to `bytes` could
-// reach others. Both live as long as the object: buffers over either may be held.
+// `bytes` is what was read. `own` is made when somebody asks for a buffer to write to while writing to
+// `bytes` could reach others. Both live as long as the object: buffers over either may be held.
 struct PyView {
-  PyObject_HEAD
-  View bytes;
+  PyObject_HEAD View bytes;
   View own;
 };
 
@@ -108,9 +108,7 @@ PyObject* compare(PyObject* self, PyObject* other, int operation) {
   return PyBool_FromLong(equal == (operation == Py_EQ));
 }
 
-PyObject* repr(PyObject* self) {
-  return PyUnicode_FromFormat("<alnair.View of %zd bytes>", length(self));
-}
+PyObject* repr(PyObject* self) { return PyUnicode_FromFormat("<alnair.View of %zd bytes>", length(self)); }
 
 PyMethodDef methods[] = {
     {"__bytes__", to_bytes, METH_NOARGS, "A copy as bytes."},
@@ -124,11 +122,12 @@ void* slot(Function* function) {
 }
 
 PyType_Slot slots[] = {
-    {Py_tp_doc, const_cast<char*>(
-                    "Bytes of the cache, without a copy: torch.frombuffer(view, dtype=torch.uint8),\n"
-                    "numpy.frombuffer(view, numpy.uint8), io.BytesIO(view), bytes(view).\n\n"
-                    "They stay valid as long as somebody holds the view or a buffer over it, even if the cache evicts\n"
-                    "them meanwhile. What is written to them stays in this process. Pickles as bytes.")},
+    {Py_tp_doc,
+     const_cast<char*>(
+         "Bytes of the cache, without a copy: torch.frombuffer(view, dtype=torch.uint8),\n"
+         "numpy.frombuffer(view, numpy.uint8), io.BytesIO(view), bytes(view).\n\n"
+         "They stay valid as long as somebody holds the view or a buffer over it, even if the cache evicts\n"
+         "them meanwhile. What is written to them stays in this process. Pickles as bytes.")},
     {Py_tp_new, slot(not_constructible)},
     {Py_tp_dealloc, slot(dealloc)},
     {Py_tp_repr, slot(repr)},
