@@ -104,7 +104,7 @@ def url(value: Any, where: str) -> str:
     """The URL of an S3 endpoint."""
     value = text(value, where)
     if re.fullmatch(r"https?://[^/\s?#]+[^\s]*", value) is None:
-        raise wrong(where, "an URL such as http://127.0.0.1:9000 or https://s3.example.com", value)
+        raise wrong(where, "a URL such as http://127.0.0.1:9000 or https://s3.example.com", value)
     return value
 
 

@@ -214,7 +214,7 @@ def test_keys_that_say_nothing(source):
         ("memory_limit", -1, "a size in bytes of at least 0, not -1"),
         ("eviction", "fifo", "one of none, lru, s3fifo, not 'fifo'"),
         ("refresh", True, "one of start, never, not True (bool)"),
-        ("endpoint_url", "127.0.0.1:9000", "an URL such as http://127.0.0.1:9000 or https://s3.example.com, not '127.0.0.1:9000'"),
+        ("endpoint_url", "127.0.0.1:9000", "a URL such as http://127.0.0.1:9000 or https://s3.example.com, not '127.0.0.1:9000'"),
         ("region", 5, "a text, not 5 (int)"),
         ("cache_dir", 5, "a path, not 5 (int)"),
         ("source", "pets", "s3://bucket, s3://bucket/path or file:///directory, not 'pets'"),
@@ -238,7 +238,7 @@ def test_a_malformed_variable_is_named(source, monkeypatch):
     assert refusal(source=source) == "ALNAIR_LOG: expected one of debug, info, warning, error, off, not 'loud'"
 
 
-def test_an_url_with_a_password_is_not_shown():
+def test_a_url_with_a_password_is_not_shown():
     assert "hunter2" not in refusal(source="https://user:hunter2@bucket")
     assert "hunter2" not in refusal(source="s3://pets", endpoint_url="user:hunter2@host")
 
@@ -284,7 +284,7 @@ def test_a_job_name_is_no_path(job, monkeypatch):
         ("[other]\nx = HUSH\n", ": has no section [aws_s3]"),
         ("\n[aws_s3]\nHUSH\n", ", line 3: expected field = value"),
         ("# x\n[aws_s3]\naws_access_key_id = HUSH\n", ", line 2: section [aws_s3] has no value for the field aws_secret_access_key"),
-        (SECRET + "endpoint_url = HUSH@x\n", ", field endpoint_url: expected an URL such as "),
+        (SECRET + "endpoint_url = HUSH@x\n", ", field endpoint_url: expected a URL such as "),
     ],
 )
 def test_a_malformed_secret_is_described_but_not_shown(job, content, expected):

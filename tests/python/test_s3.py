@@ -81,7 +81,9 @@ def test_a_wrong_key_id_and_a_wrong_secret(s3, monkeypatch):
 def test_no_credentials(s3, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "AWS_ACCESS_KEY_ID" in refusal(alnair.ConfigError)  # and wherever else it looked
+    message = refusal(alnair.ConfigError)
+    for place in ("AWS_ACCESS_KEY_ID", "/.aws/credentials", "web identity", "container", "EC2"):
+        assert place in message
 
 
 def test_an_unreachable_endpoint(s3):
