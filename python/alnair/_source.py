@@ -97,11 +97,11 @@ class Source:
     def read(self, index: int) -> _core.View:
         """An object's bytes: those that this thread holds for its batch, else read now."""
         views = self._held.views
-        if views is None or index not in views:
-            return self.core.read(index)
-        found = views[index]
+        found = None if views is None else views.get(index)
         if type(found) is _core.View:
             return found
+        if found is None:
+            return self.core.read(index)
         raise found.with_traceback(None)
 
     # Batches.

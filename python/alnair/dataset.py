@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import _config
-from ._collections import Keys, Window
+from ._collections import Keys, Objects, Window
 from ._core import Handle, View
 from ._source import Source
 from ._state import State
@@ -146,6 +146,12 @@ class AlnairJobDataset(_Base[Any]):
         """The windows: with ``lazyloading=False`` and ``maxmemory``, parts that fit; else one that has everything."""
         return self._alnair.windows
 
+    _loads_itself = True  # False in a subclass that overrides load()
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls._loads_itself = cls.load is AlnairJobDataset.load
+
     def __convert__(self) -> Tuple[Any, Any]:
         """Turns ``self.keys`` and ``self.data`` into ``(samples, targets)``. To be overridden."""
         return self.data, self.keys
@@ -195,11 +201,14 @@ class AlnairJobDataset(_Base[Any]):
         state = self._alnair
         data = state.data if state.ready else self.data
         try:
+            if type(data) is Objects and type(index) is int and state.objects is not None and self._loads_itself:
+                found = state.source.read(state.objects[index])  # without making a handle
+                return found if view else bytes(found)
             sample = data[index]
         except IndexError:
             raise OutOfRangeError(f"index {index} is out of range: the dataset has {len(data)} samples") from None
         if type(sample) is Handle:
-            if type(self).load is AlnairJobDataset.load:  # the common case, without another call
+            if self._loads_itself:  # without another call
                 found = sample.source.read(sample.index)
                 return found if view else bytes(found)
         elif type(sample) is not str or not state.source.config.lazyloading:

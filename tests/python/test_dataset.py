@@ -168,6 +168,18 @@ def test_load_takes_handles_and_keys_and_gives_bytes(source):
         dataset.load(1.5)
 
 
+def test_a_load_that_a_subclass_overrides_is_called(source):
+    class Upper(AlnairJobDataset):
+        def load(self, key):
+            return super().load(key).upper()
+
+    class Cats(Pets, Upper):
+        pass
+
+    assert Upper(source=source).get_data(3) == content_of(KEYS[3]).upper()
+    assert Cats(source=source).get_data(3) == content_of([key for key in KEYS if "/cat/" in key][3]).upper()
+
+
 def test_mload_reads_windows_handles_and_keys_in_their_order(source):
     dataset = AlnairJobDataset(source=source)
     assert dataset.mload(dataset.chunks[0]) == [content_of(key) for key in KEYS]
