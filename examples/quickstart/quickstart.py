@@ -2,7 +2,6 @@
 import argparse
 import contextlib
 import fcntl
-import io
 import multiprocessing
 import os
 import shutil
@@ -17,15 +16,24 @@ MEMORY = Path(f"/dev/shm/alnair-quickstart-{os.getuid()}")
 FASHION_MNIST_SHARE = 1 / 7  # 10,000 of the 70,000 images
 
 
+stopping = threading.Event()
+
+
 def stop_within_a_second(signal_number, frame) -> None:
     """Ctrl-C: unwinds as usual, but does not wait long for anything."""
+    stopping.set()
     signal.signal(signal_number, signal.SIG_IGN)
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    deadline = threading.Timer(0.7, os._exit, [130])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch takes the end of a worker for a failure
+    kill_workers()
+    deadline = threading.Timer(0.6, lambda: (kill_workers(), os._exit(130)))
     deadline.daemon = True
     deadline.start()
     raise KeyboardInterrupt
+
+
+def kill_workers() -> None:
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 class Progress:
@@ -93,7 +101,9 @@ def main() -> int:
             where = {name: value for name, value in where.items() if value is not None}
             training.train(where, HOME / "cache", options.epochs, options.workers, progress)
         return 0
-    except KeyboardInterrupt:
+    except BaseException:
+        if not stopping.is_set():
+            raise
         progress.clear()
         print("Stopped.", file=sys.stderr)
         return 130
