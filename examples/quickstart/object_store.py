@@ -74,7 +74,8 @@ class ObjectStore:
         complete = self.buckets.parent / f"{bucket}.complete"
         if complete.exists() and (self.buckets / bucket).is_dir():
             return bucket
-        shutil.rmtree(self.buckets / bucket, ignore_errors=True)
+        for leftover in (self.buckets / bucket, *self.buckets.parent.glob("images-*")):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         try:
             with tempfile.TemporaryDirectory(dir=self.buckets.parent, prefix="images-") as images:
                 fashion_mnist.write_images(Path(images), share, lambda done: progress("Making PNGs", done, total))
