@@ -99,7 +99,7 @@ TEST(CredentialChain, HasBotocoresOrder) {
     environments.push_back(worlds.back()->environment);
   }
   std::ofstream(directory / "environments.json") << environments;
-  const auto script = std::filesystem::path(__FILE__).parent_path() / "chain_order.py";
+  const auto script = std::filesystem::path(ALNAIR_TEST_SOURCE_DIR) / "s3/chain_order.py";
   std::istringstream theirs(
       testing::output_of(fmt::format("{} {} {}", python, script.string(), directory / "environments.json")));
   std::string expected;

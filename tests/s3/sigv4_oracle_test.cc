@@ -65,7 +65,7 @@ TEST(SigV4, AgreesWithBotocoreAtEveryStage) {
   const std::string python = testing::python_with("botocore");
   if (python.empty()) GTEST_SKIP() << "needs botocore: set ALNAIR_TEST_PYTHON to a Python that has it";
   const bool stress = std::getenv("ALNAIR_TEST_STRESS") != nullptr;
-  const auto script = std::filesystem::path(__FILE__).parent_path() / "sigv4_cases.py";
+  const auto script = std::filesystem::path(ALNAIR_TEST_SOURCE_DIR) / "s3/sigv4_cases.py";
   std::istringstream cases(
       testing::output_of(python + " " + script.string() + (stress ? " 100000 2" : " 4000 1")));
   SigningKeyCache keys;
