@@ -118,6 +118,7 @@ class SegmentAllocator {
   const Clock clock_;
   const std::uint64_t step_;  // files grow by this, or multiples of it
   std::atomic<std::uint64_t> refused_until_{0}, refused_dataset_{0};
+  std::atomic<std::uint64_t> impatient_until_{0};  // milliseconds of clock_
   std::atomic<std::uint64_t> faults_{0}, evicted_bytes_{0};
 };
 

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string_view>
+#include <thread>
 
 #include "cache/memory/allocator.h"
 #include "cache/record.h"
@@ -20,6 +22,10 @@ namespace {
 
 // A dataset larger than node memory asks for room with each chunk it fetches.
 constexpr std::uint64_t kRefusalMilliseconds = 20;
+
+// How long to wait for evicted segments to be unmapped, before the chunk is refused.
+constexpr int kDeadPauses = 8;
+constexpr std::chrono::microseconds kDeadPause{250};
 
 // The sequence in "segment-17" or "dead-17".
 std::optional<std::uint64_t> sequence_of(std::string_view name) {
@@ -93,14 +99,24 @@ bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
       transit ? limits.transit : limits.limit - std::min(limits.limit, limits.transit + growth);
   segments_.drop_evicted();
   free_dead_segments();
-  for (;;) {
+  for (int patience = clock_() < impatient_until_ ? 0 : kDeadPauses;;) {
     const Blocks blocks = count_blocks(true);
     const std::uint64_t used = transit ? blocks.transit : blocks.total - blocks.transit;
     const std::uint64_t dead = transit ? blocks.dead_transit : blocks.dead;
     if (used + bytes <= budget) return true;
     // Room that is on its way: evicted segments go when their last process unmaps them. Evicting more in the
-    // meantime would throw away everything.
-    if (used - dead + bytes <= budget) return false;
+    // meantime would throw away everything. Mostly that is a matter of microseconds (this process's janitor is at it);
+    // but a View may hold them for long.
+    if (used - dead + bytes <= budget) {
+      if (patience-- == 0) {
+        impatient_until_ = clock_() + kRefusalMilliseconds;
+        return false;
+      }
+      std::this_thread::sleep_for(kDeadPause);
+      segments_.drop_evicted();
+      free_dead_segments();
+      continue;
+    }
     if (!evict_one(kind, blocks, survivors)) return false;
   }
 }
