@@ -15,15 +15,19 @@ namespace {
 constexpr auto kInterruptEvery = std::chrono::milliseconds(100);
 constexpr std::uint64_t kMaxBudget = 256ull << 20;
 
+bool fits(const TierUsage& tier, std::uint64_t bytes) { return tier.limit_bytes == 0 || bytes <= tier.limit_bytes; }
+
 }  // namespace
 
 class Reader::Origin : public ChunkOrigin {
  public:
   explicit Origin(const Parts& parts)
       : source_(parts.source), manifest_(parts.manifest), hashes_(parts.hashes), catalog_(parts.node->catalog),
-        tag_(parts.tag) {}
+        tag_(parts.tag),
+        fits_lower_tiers_(parts.node->disk != nullptr && fits(parts.node->disk->usage(), parts.manifest->total_bytes())) {}
 
   DatasetTag tag() const override { return tag_; }
+  bool fits_lower_tiers() const override { return fits_lower_tiers_; }
   ObjectSource& source() override { return *source_; }
   ObjectInfo object(std::uint64_t index) const override { return manifest_->object(index); }
   std::optional<ContentHash> known_hash(const ChunkRead& chunk) const override { return hashes_->get(chunk.ordinal); }
@@ -40,6 +44,7 @@ class Reader::Origin : public ChunkOrigin {
   const std::shared_ptr<SharedHashes> hashes_;
   const std::shared_ptr<Catalog> catalog_;
   const DatasetTag tag_;
+  const bool fits_lower_tiers_;
 };
 
 // The state of one read() call; callbacks that come late keep it alive.

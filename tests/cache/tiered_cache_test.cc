@@ -135,6 +135,15 @@ TEST_F(TieredCacheTest, WhatThePolicyRefusesGoesThroughTransit) {
   EXPECT_EQ(memory_->usage().chunks, 2U) << "two fit the limit and stay";
 }
 
+TEST_F(TieredCacheTest, ADatasetLargerThanTheLowerTiersIsNotKeptTwice) {
+  memory_ = std::make_shared<MapTier>("memory", 30);
+  origin_->set_fits_lower_tiers(false);
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1), chunk(2), chunk(3), chunk(4)})->wait();
+  cache.flush();
+  EXPECT_EQ(disk_->usage().chunks, 2U) << "the two that node memory has no room for";
+}
+
 TEST_F(TieredCacheTest, WithoutKeepingOnlyTransitIsUsed) {
   auto transit_only = options();
   transit_only.keep = false;

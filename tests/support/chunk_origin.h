@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -23,6 +24,8 @@ class Origin : public ChunkOrigin {
   static std::string content(std::uint64_t index) { return "content of " + std::to_string(index); }
 
   DatasetTag tag() const override { return 1; }
+  bool fits_lower_tiers() const override { return fits_; }
+  void set_fits_lower_tiers(bool fits) { fits_ = fits; }
   ObjectSource& source() override { return *source_; }
   ObjectInfo object(std::uint64_t index) const override { return *source_->stat(std::to_string(index), {}); }
   std::optional<ContentHash> known_hash(const ChunkRead& chunk) const override {
@@ -37,6 +40,7 @@ class Origin : public ChunkOrigin {
 
  private:
   const std::shared_ptr<MapSource> source_;
+  std::atomic<bool> fits_{true};
   mutable std::mutex mutex_;
   std::map<std::uint64_t, ContentHash> hashes_;
 };

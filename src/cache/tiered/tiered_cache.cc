@@ -271,22 +271,24 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
       metrics().add(TierId::kSource, TierCounter::kHits);
       metrics().add(TierId::kSource, TierCounter::kHitBytes, chunk.size());
       flight->hash = content_hash(chunk.bytes());
-      keep_in_memory(*flight, chunk);
-      if (options_.keep)
+      const bool kept = keep_in_memory(*flight, chunk);
+      if (options_.keep && (!kept || flight->origin->fits_lower_tiers()))
         filler_.add({.hash = *flight->hash, .bytes = chunk, .dataset = flight->origin->tag(), .transit = false});
       land(flight, std::move(chunk));
     }
   }
 
-  // Where the policy gives no room, the transit area takes what will be read soon.
-  void keep_in_memory(const Flight& flight, const View& bytes) {
-    if (options_.memory == nullptr) return;
+  // Where the policy gives no room, the transit area takes what will be read soon. False: it is not there to stay.
+  bool keep_in_memory(const Flight& flight, const View& bytes) {
+    if (options_.memory == nullptr) return false;
     PutRequest request{.hash = *flight.hash, .bytes = bytes, .dataset = flight.origin->tag(), .transit = !options_.keep};
     PutOutcome outcome = PutOutcome::kRefused;
     options_.memory->put({&request, 1}, {&outcome, 1});
-    if (outcome != PutOutcome::kRefused || request.transit) return;
+    if (request.transit) return false;
+    if (outcome != PutOutcome::kRefused) return true;
     request.transit = true;
     options_.memory->put({&request, 1}, {});
+    return false;
   }
 
   void land(const FlightPtr& flight, View bytes) {

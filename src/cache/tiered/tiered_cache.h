@@ -43,6 +43,8 @@ class ChunkOrigin {
  public:
   virtual ~ChunkOrigin() = default;
   virtual DatasetTag tag() const = 0;
+  // Whether the lower tiers can hold the whole dataset. Where they cannot, what node memory keeps is not put there too.
+  virtual bool fits_lower_tiers() const = 0;
   virtual ObjectSource& source() = 0;
   virtual ObjectInfo object(std::uint64_t object_index) const = 0;
   // Cheap: what the processes of this node know, not what a catalog would have to be asked for.
