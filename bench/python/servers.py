@@ -16,7 +16,7 @@ ACCESS_KEY, SECRET_KEY = "alnair-bench", "not-a-secret-outside-this-machine"
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def free_port() -> int:
@@ -41,8 +41,12 @@ def running(command: list, port: int, **environment: str):
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # not SIGKILL: nginx's workers would outlive their master
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def versitygw(root: Path):
