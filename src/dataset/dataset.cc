@@ -6,6 +6,7 @@
 
 #include "alnair/core/error.h"
 #include "alnair/source/local_source.h"
+#include "cache/private_directory.h"
 #include "core/fork.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -129,6 +130,8 @@ std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const List
   }
   DatasetOptions resolved = options;
   resolved.cache = with_default_directories(options.cache);
+  refuse_foreign_directory(resolved.cache.cache_dir);
+  refuse_foreign_directory(resolved.cache.memory_dir);
   const auto node = open_node(resolved.cache);
   Registration registration = register_dataset(*node, *source, options, scope, progress, interrupt);
   for (const auto& warning : registration.warnings) log(LogLevel::kWarning, "{}", warning);

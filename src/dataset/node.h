@@ -23,8 +23,7 @@ struct Node {
 CacheOptions with_default_directories(CacheOptions options);
 
 // The node for these options: made at first use, shared by the datasets of this process; a forked child makes its own.
-// A tier that cannot be had is left out with a warning, but a directory that belongs to someone else is an error.
-// Throws CacheError. Thread-safe.
+// A tier that cannot be had is left out with a warning. Thread-safe.
 std::shared_ptr<Node> open_node(const CacheOptions& options);
 
 }  // namespace alnair
