@@ -66,8 +66,6 @@ class DirectoryWriter {
   // No room was found for so many bytes: do not look again before that time.
   std::uint64_t full_for_bytes_ = 0;
   Clock::time_point full_until_{};
-  std::int64_t scanned_ = 0;  // the directory's modification time at the last scan
-  bool settled_ = false;      // ... and it was the same at the scan before
 };
 
 }  // namespace alnair
