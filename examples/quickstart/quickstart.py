@@ -9,10 +9,11 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alnair-quickstart"
-MEMORY = Path(f"/dev/shm/alnair-quickstart-{os.getuid()}")
+MEMORY = Path(f"/dev/shm/alnair-quickstart-{os.getuid()}-{zlib.crc32(bytes(HOME)):08x}")  # one for each HOME, as the lock is
 FASHION_MNIST_SHARE = 1 / 7  # 10,000 of the 70,000 images
 
 

@@ -1,9 +1,11 @@
 """The quickstart, as a user runs it: a real S3 server, real images, real training."""
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,9 @@ def home(tmp_path_factory):
     where = tmp_path_factory.mktemp("cache")
     real = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alnair-dev"
     (where / "alnair-dev").symlink_to(real)
-    return where
+    yield where
+    memory = f"alnair-quickstart-{os.getuid()}-{zlib.crc32(bytes(where / 'alnair-quickstart')):08x}"
+    shutil.rmtree(Path("/dev/shm") / memory, ignore_errors=True)
 
 
 def start(home, *arguments):
