@@ -1,11 +1,17 @@
 #include "cache/tiered/filler.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 namespace alnair {
 namespace {
 
 constexpr std::size_t kBatch = 64;  // chunks a put
+
+// Readers and the fetching threads come first where cores are few; the queue's bound holds them back if need be.
+constexpr int kNiceness = 10;
 
 }  // namespace
 
@@ -49,6 +55,7 @@ void Filler::flush() {
 }
 
 void Filler::run() {
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNiceness);  // of this thread alone, on Linux
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
