@@ -52,7 +52,19 @@ std::optional<ContentHash> ContentHash::from_hex(std::string_view text) {
 
 static_assert(sizeof(blake3_hasher) <= 1920 && alignof(blake3_hasher) <= 8);
 
-Hasher::Hasher() { blake3_hasher_init(new (state_.data()) blake3_hasher); }
+Hasher::Hasher() {
+  // The C library finds out what the processor can do at its first compression, and writes that down without
+  // synchronisation. Here one thread does it before any other.
+  static const bool kProcessorKnown = [] {
+    blake3_hasher hasher;
+    std::array<std::uint8_t, 32> hash;
+    blake3_hasher_init(&hasher);
+    blake3_hasher_finalize(&hasher, hash.data(), hash.size());
+    return true;
+  }();
+  static_cast<void>(kProcessorKnown);
+  blake3_hasher_init(new (state_.data()) blake3_hasher);
+}
 
 void Hasher::update(std::span<const std::byte> bytes) {
   blake3_hasher_update(reinterpret_cast<blake3_hasher*>(state_.data()), bytes.data(), bytes.size());
