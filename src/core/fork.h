@@ -30,9 +30,9 @@ class ForkLocal {
   std::shared_ptr<T> get() {
     Slot* slot = slot_.load(std::memory_order_acquire);
     if (slot != nullptr && slot->generation == fork_generation()) return slot->value;
-    // The parent's slot is leaked on purpose. No mutex here: one could be held by a thread that does not exist in
-    // the child. Two threads may both make a T; one wins.
-    auto fresh = std::make_unique<Slot>(Slot{fork_generation(), make_()});
+    // The parent's slot is abandoned, never destroyed. No mutex here: one could be held by a thread that does not exist
+    // in the child. Two threads may both make a T; one wins.
+    auto fresh = std::make_unique<Slot>(Slot{fork_generation(), make_(), slot});
     if (slot_.compare_exchange_strong(slot, fresh.get(), std::memory_order_acq_rel)) return fresh.release()->value;
     return slot->value;
   }
@@ -47,6 +47,7 @@ class ForkLocal {
   struct Slot {
     std::uint64_t generation;
     std::shared_ptr<T> value;
+    const Slot* abandoned;  // the parent's
   };
   std::function<std::shared_ptr<T>()> make_;
   std::atomic<Slot*> slot_{nullptr};

@@ -22,13 +22,22 @@ std::atomic<int>& level() {
   return value;
 }
 
-// Replaced sinks are leaked: another thread, or a forked child's, may still be inside one. No lock to inherit.
+// Replaced sinks are kept for ever: another thread, or a forked child's, may still be inside one. No lock to inherit.
+struct KeptSink {
+  LogSink sink;
+  const KeptSink* older;
+};
+std::atomic<const KeptSink*> g_kept{nullptr};
 std::atomic<const LogSink*> g_sink{nullptr};
 
 }  // namespace
 
 void set_log_sink(LogSink new_sink) {
-  g_sink.store(new_sink ? new LogSink(std::move(new_sink)) : nullptr, std::memory_order_release);
+  if (!new_sink) return g_sink.store(nullptr, std::memory_order_release);
+  auto* kept = new KeptSink{std::move(new_sink), g_kept.load()};
+  while (!g_kept.compare_exchange_weak(kept->older, kept)) {
+  }
+  g_sink.store(&kept->sink, std::memory_order_release);
 }
 
 void set_log_level(LogLevel new_level) { level().store(static_cast<int>(new_level)); }
