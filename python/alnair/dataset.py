@@ -56,7 +56,7 @@ class AlnairJobDataset(_Base[Any]):
         maxmemory: MiB of objects that are loaded at a time with ``lazyloading=False``; 0 for no limit.
         lazyloading: True makes ``data[key]`` a light handle that ``load`` and ``get_data`` turn into bytes; with False it is
             the bytes themselves, loaded beforehand.
-        durabilityindisk: minutes that unused chunks are kept on disk.
+        durabilityindisk: minutes that unused chunks are kept on disk, for a cluster's manager; one node keeps what fits.
         cache_dir: directory of the catalog, manifests and directory tier.
         memory_dir: directory of node memory.
         memory_limit: size of node memory, in bytes or as ``"8GiB"``; 0 for the default.
