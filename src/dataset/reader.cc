@@ -60,9 +60,8 @@ struct Reader::Batch {
   };
   std::vector<Piece> pieces;
   std::vector<Sample> samples;
-  std::vector<Buffer> buffers;          // of samples that span several chunks; else empty
-  std::vector<std::uint64_t> left;      // pieces of each sample that are still to come
-  std::vector<std::optional<ContentHash>> hashes;  // of pieces, as far as known at the start
+  std::vector<Buffer> buffers;      // of samples that span several chunks; else empty
+  std::vector<std::uint64_t> left;  // pieces of each sample that are still to come
 
   std::mutex mutex;
   std::condition_variable done;

@@ -40,7 +40,7 @@ struct CacheOptions {
 
 struct DatasetOptions {
   std::string source;             // "s3://bucket", "s3://bucket/path", "file:///directory"
-  std::vector<std::string> scope; // entries the datasource consists of (a job's keys); a path in `source` is one more
+  std::vector<std::string> scope; // entries the datasource consists of (a job's keys); a path in `source` replaces them
   std::vector<std::string> keys;  // entries that narrow it; empty: everything in the datasource. See docs/semantics.md
   S3Options s3;
   CacheOptions cache;
