@@ -26,8 +26,8 @@ class CachedDataset : public Dataset {
         warnings_(std::move(registration.warnings)),
         chunking_(std::make_shared<Chunking>(*manifest_, options_.cache.chunk_size)),
         namer_(std::make_shared<ChunkNamer>(source->identity(), options_.cache.chunk_size)),
-        hashes_(std::make_shared<SharedHashes>(node->share_directory, manifest_->version(), options_.cache.chunk_size,
-                                               chunking_->chunks())),
+        hashes_(std::make_shared<SharedHashes>(node->share_directory, source->identity(), manifest_->version(),
+                                               options_.cache.chunk_size, chunking_->chunks())),
         tag_(first64(tag_hash(registration.dataset)) | 1),
         reader_([this, source = std::move(source)] {
           return std::make_shared<Reader>(

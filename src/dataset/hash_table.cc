@@ -22,10 +22,17 @@ constexpr std::uint64_t kMaxChunks = std::uint64_t{1} << 40;  // more fit into n
 using Header = std::array<std::uint64_t, kHeaderWords>;
 
 // What the file must begin with: to whom it belongs, under a checksum.
-Header make_header(const std::string& version, std::uint64_t chunk_size, std::uint64_t chunks) {
-  Header header{kMagic, chunk_size, chunks, checksum64(std::as_bytes(std::span(version)))};
+Header make_header(const ContentHash& owner, std::uint64_t chunk_size, std::uint64_t chunks) {
+  Header header{kMagic, chunk_size, chunks, first64(owner)};
   header.back() = checksum64(std::as_bytes(std::span(header).first(kHeaderWords - 1)));
   return header;
+}
+
+ContentHash owner_of(const std::string& source_identity, const std::string& manifest_version) {
+  Hasher hasher;
+  hasher.update_field(source_identity);
+  hasher.update_field(manifest_version);
+  return hasher.finish();
 }
 
 // Never 0, which is the word of an entry that was never written.
@@ -46,15 +53,16 @@ Mapping open_file(const std::string& directory, const std::string& name, std::ui
 
 }  // namespace
 
-SharedHashes::SharedHashes(const std::string& share_directory, const std::string& manifest_version,
-                           std::uint64_t chunk_size, std::uint64_t chunks)
+SharedHashes::SharedHashes(const std::string& share_directory, const std::string& source_identity,
+                           const std::string& manifest_version, std::uint64_t chunk_size, std::uint64_t chunks)
     : chunks_(chunks) {
   if (chunks > kMaxChunks) {
     chunks_ = 0;
     return;
   }
-  const std::string name = fmt::format("{}{}-{}", kFilePrefix, manifest_version, chunk_size);
-  const Header header = make_header(manifest_version, chunk_size, chunks);
+  const ContentHash owner = owner_of(source_identity, manifest_version);
+  const std::string name = fmt::format("{}{}-{}", kFilePrefix, owner.hex(), chunk_size);
+  const Header header = make_header(owner, chunk_size, chunks);
   const std::uint64_t size = (kHeaderWords + chunks * kEntryWords) * 8;
   mapping_ = open_file(share_directory, name, size, header);
   if (!mapping_) {

@@ -21,10 +21,10 @@ namespace alnair {
 
 class SharedHashes {
  public:
-  // The table of a manifest cut into `chunks` chunks of `chunk_size` bytes. An empty directory shares
-  // nothing.
-  SharedHashes(const std::string& share_directory, const std::string& manifest_version,
-               std::uint64_t chunk_size, std::uint64_t chunks);
+  // The table of a manifest of that source, cut into `chunks` chunks of `chunk_size` bytes. It is the source's own: another
+  // one may list the same (keys, sizes, times, no ETags) and hold other bytes. An empty directory shares nothing.
+  SharedHashes(const std::string& share_directory, const std::string& source_identity,
+               const std::string& manifest_version, std::uint64_t chunk_size, std::uint64_t chunks);
 
   std::uint64_t chunks() const { return chunks_; }
   bool shared() const { return shared_; }  // with other processes than forked children

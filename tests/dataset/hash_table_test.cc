@@ -17,6 +17,7 @@ namespace {
 
 using testing::TemporaryDirectory;
 
+const std::string kSource = "s3://bucket";
 const std::string kVersion(64, 'a');
 
 ContentHash hash_of(std::uint64_t number) { return content_hash(std::as_bytes(std::span(&number, 1))); }
@@ -24,9 +25,13 @@ ContentHash hash_of(std::uint64_t number) { return content_hash(std::as_bytes(st
 class SharedHashesTest : public ::testing::Test {
  protected:
   SharedHashes open(std::uint64_t chunks = 100, std::uint64_t chunk_size = 4096) const {
-    return {directory_.path(), kVersion, chunk_size, chunks};
+    return {directory_.path(), kSource, kVersion, chunk_size, chunks};
   }
-  std::string path() const { return directory_ / ("hashes-" + kVersion + "-4096"); }
+  std::string path() const {
+    for (const auto& entry : std::filesystem::directory_iterator(directory_.path()))
+      if (entry.path().filename().string().starts_with("hashes-")) return entry.path();
+    return "no file of hashes";
+  }
 
   TemporaryDirectory directory_{"/dev/shm"};
 };
@@ -54,25 +59,26 @@ TEST_F(SharedHashesTest, OrdinalsBeyondTheEndAreUnknown) {
   EXPECT_EQ(open(0, 5).get(0), std::nullopt);
 }
 
-TEST_F(SharedHashesTest, OtherChunkSizesAndVersionsAreOtherTables) {
+TEST_F(SharedHashesTest, OtherSourcesChunkSizesAndVersionsAreOtherTables) {
   SharedHashes hashes = open();
   hashes.set(0, hash_of(1));
   EXPECT_EQ(open(100, 8192).get(0), std::nullopt);
-  EXPECT_EQ(SharedHashes(directory_.path(), std::string(64, 'b'), 4096, 100).get(0), std::nullopt);
+  EXPECT_EQ(SharedHashes(directory_.path(), kSource, std::string(64, 'b'), 4096, 100).get(0), std::nullopt);
+  EXPECT_EQ(SharedHashes(directory_.path(), "s3://other", kVersion, 4096, 100).get(0), std::nullopt);
 }
 
 TEST_F(SharedHashesTest, WithoutADirectoryTheTableIsPrivate) {
   for (const std::string& directory : {std::string(), directory_ / "missing"}) {
-    SharedHashes hashes(directory, kVersion, 4096, 10);
+    SharedHashes hashes(directory, kSource, kVersion, 4096, 10);
     EXPECT_FALSE(hashes.shared());
     hashes.set(9, hash_of(9));
     EXPECT_EQ(hashes.get(9), hash_of(9));
-    EXPECT_EQ(SharedHashes(directory, kVersion, 4096, 10).get(9), std::nullopt);
+    EXPECT_EQ(SharedHashes(directory, kSource, kVersion, 4096, 10).get(9), std::nullopt);
   }
 }
 
 TEST_F(SharedHashesTest, ATableTooLargeForTheDirectoryIsPrivateOrEmpty) {
-  SharedHashes hashes(directory_.path(), kVersion, 4096, std::uint64_t{1} << 39);
+  SharedHashes hashes(directory_.path(), kSource, kVersion, 4096, std::uint64_t{1} << 39);
   EXPECT_FALSE(hashes.shared());
   hashes.set(5, hash_of(5));  // remembered where the machine promises so much memory, and harmless where not
   const auto known = hashes.get(5);

@@ -20,9 +20,12 @@ namespace alnair::testing {
 
 class MapSource : public ObjectSource {
  public:
-  void put(const std::string& key, const std::string& bytes) {
+  explicit MapSource(std::string identity = "map://test") : identity_(std::move(identity)) {}
+
+  void put(const std::string& key, const std::string& bytes) { put(key, bytes, std::to_string(++version_)); }
+  void put(const std::string& key, const std::string& bytes, const std::string& etag) {
     const std::lock_guard lock(mutex_);
-    objects_[key] = {bytes, std::to_string(++version_)};
+    objects_[key] = {bytes, etag};
   }
   void remove(const std::string& key) {
     const std::lock_guard lock(mutex_);
@@ -45,8 +48,9 @@ class MapSource : public ObjectSource {
   int reads() const { return reads_; }
   std::uint64_t bytes_read() const { return bytes_read_; }
   int lists() const { return lists_; }
+  int questions() const { return questions_; }  // stat() and names_below()
 
-  std::string identity() const override { return "map://test"; }
+  std::string identity() const override { return identity_; }
 
   void list(std::span<const std::string> prefixes, const std::function<void(std::vector<ObjectInfo>&&)>& page,
             const Interrupt&) override {
@@ -63,6 +67,7 @@ class MapSource : public ObjectSource {
   }
 
   std::vector<std::string> names_below(std::string_view prefix, std::size_t limit, const Interrupt&) override {
+    ++questions_;
     const std::lock_guard lock(mutex_);
     std::set<std::string> names;
     for (auto it = objects_.lower_bound(std::string(prefix));
@@ -73,6 +78,7 @@ class MapSource : public ObjectSource {
   }
 
   std::optional<ObjectInfo> stat(std::string_view key, const Interrupt&) override {
+    ++questions_;
     const std::lock_guard lock(mutex_);
     const auto it = objects_.find(std::string(key));
     return it == objects_.end() ? std::nullopt : std::optional(info(*it));
@@ -116,14 +122,15 @@ class MapSource : public ObjectSource {
     return {.key = entry.first, .size = entry.second.bytes.size(), .etag = entry.second.etag, .last_modified_ms = 1};
   }
 
+  const std::string identity_;
   mutable std::mutex mutex_;
   std::condition_variable released_;
   std::map<std::string, Object> objects_;
   std::exception_ptr error_;
   std::atomic<bool> held_{false};
-  std::atomic<int> reads_{0}, lists_{0};
+  std::atomic<int> reads_{0}, lists_{0}, questions_{0};
   std::atomic<std::uint64_t> bytes_read_{0};
-  int version_ = 0;
+  std::atomic<int> version_{0};
 };
 
 }  // namespace alnair::testing
