@@ -1,85 +1,59 @@
 #include "dataset/key_entries.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <numeric>
-#include <optional>
+#include <iterator>
 #include <utility>
 
 #include "alnair/core/error.h"
+#include "dataset/entry_lookup.h"
+#include "source/prefixes.h"
 
 namespace alnair {
 namespace {
 
-constexpr std::size_t kHintListing = 1000;  // names looked at for a hint
-constexpr std::size_t kHints = 3;
+constexpr std::size_t kWarnings = 3;  // entries named, of those that were guessed
 
-// A resolved entry: one object, or everything that starts with `prefix`.
-struct Match {
-  std::optional<ObjectInfo> object;
-  std::string prefix;
-
-  bool covers(const Match& other) const {
-    if (object) return other.object && other.object->key == object->key;
-    const std::string& text = other.object ? other.object->key : other.prefix;
-    return text.starts_with(prefix);
-  }
-};
-
-std::string quoted_list(const std::vector<std::string>& names) {
-  std::vector<std::string> quoted;
-  for (const auto& name : names) quoted.push_back(fmt::format("'{}'", name));
-  return fmt::format("{}", fmt::join(quoted, ", "));
+bool covers(const EntryMatch& one, const EntryMatch& other) {
+  return one.object ? other.object && other.object->key == one.object->key : starts_with(other.text(), one.prefix);
 }
 
-[[noreturn]] void throw_no_match(ObjectSource& source, const std::string& entry, const Interrupt& interrupt) {
-  std::string_view folder = entry;
-  if (folder.ends_with('/')) folder.remove_suffix(1);
-  folder = folder.substr(0, folder.rfind('/') + 1);  // rfind's npos + 1 is 0
-  auto names = source.names_below(folder, kHintListing, interrupt);
-  if (names.empty() && !folder.empty()) names = source.names_below("", kHintListing, interrupt);
-  std::string message = fmt::format("no object in {} matches '{}'", source.identity(), entry);
-  message += names.empty() ? ": there are no objects at all"
-                           : fmt::format("; near it: {}", quoted_list(nearest_names(entry, std::move(names), kHints)));
-  throw NotFoundError(message);
+// In the order of keys, without what another one covers. There a match comes right after the one that covers it and what
+// that one covers, too.
+std::vector<EntryMatch> disjoint(std::vector<EntryMatch> matches) {
+  std::ranges::stable_sort(matches, [](const EntryMatch& a, const EntryMatch& b) {
+    return a.text() != b.text() ? a.text() < b.text() : a.object.has_value() < b.object.has_value();
+  });
+  std::vector<EntryMatch> result;
+  for (auto& match : matches)
+    if (result.empty() || !covers(result.back(), match)) result.push_back(std::move(match));
+  return result;
 }
 
-// HEAD may be forbidden where listing is not; then the entry is no exact key as far as we can tell.
-std::optional<ObjectInfo> stat_if_allowed(ObjectSource& source, const std::string& key, const Interrupt& interrupt) {
-  try {
-    return source.stat(key, interrupt);
-  } catch (const AccessError&) {
-    return std::nullopt;
-  }
+// The part of disjoint `limits` that lies in `match`: itself, if one of them covers it.
+std::vector<const EntryMatch*> cut(const EntryMatch& match, const std::vector<EntryMatch>& limits) {
+  const auto after = std::ranges::upper_bound(limits, match.text(), {}, &EntryMatch::text);
+  // Nothing but the last one at or before it can cover it.
+  if (after != limits.begin() && covers(*std::prev(after), match)) return {&match};
+  std::vector<const EntryMatch*> inside;
+  for (auto it = std::ranges::lower_bound(limits, match.text(), {}, &EntryMatch::text);
+       it != limits.end() && covers(match, *it); ++it)
+    inside.push_back(&*it);
+  return inside;
 }
 
-bool any_below(ObjectSource& source, const std::string& prefix, const Interrupt& interrupt) {
-  return !source.names_below(prefix, 1, interrupt).empty();
-}
-
-Match resolve(ObjectSource& source, const std::string& entry, std::vector<std::string>& warnings,
-              const Interrupt& interrupt) {
-  if (entry.empty()) return {std::nullopt, ""};
-  if (entry.ends_with('*') || entry.ends_with('/')) {
-    const std::string prefix = entry.ends_with('*') ? entry.substr(0, entry.size() - 1) : entry;
-    if (!any_below(source, prefix, interrupt)) throw_no_match(source, entry, interrupt);
-    return {std::nullopt, prefix};
-  }
-  if (auto object = stat_if_allowed(source, entry, interrupt)) return {std::move(object), ""};
-  if (any_below(source, entry + "/", interrupt)) return {std::nullopt, entry + "/"};
-  if (!any_below(source, entry, interrupt)) throw_no_match(source, entry, interrupt);
-  warnings.push_back(fmt::format("'{0}' is neither an object nor a folder in {1}; taken as the raw prefix '{0}*'", entry,
-                                 source.identity()));
-  return {std::nullopt, entry};
-}
-
-std::vector<Match> resolve_all(ObjectSource& source, std::span<const std::string> entries,
-                               std::vector<std::string>& warnings, const Interrupt& interrupt) {
-  std::vector<Match> matches;
-  for (const auto& entry : entries) matches.push_back(resolve(source, entry, warnings, interrupt));
-  if (entries.empty()) matches.push_back({std::nullopt, ""});
+std::vector<EntryMatch> look_up(ObjectSource& source, std::span<const std::string> entries,
+                                std::vector<std::string>& warnings, const Interrupt& interrupt) {
+  if (entries.empty()) return {EntryMatch()};
+  auto matches = look_up_entries(source, entries, interrupt);
+  std::size_t guessed = 0;
+  for (std::size_t i = 0; i < matches.size(); ++i)
+    if (matches[i].guessed && ++guessed <= kWarnings)
+      warnings.push_back(fmt::format("'{0}' is neither an object nor a folder in {1}; taken as the raw prefix '{0}*'",
+                                     entries[i], source.identity()));
+  if (guessed > kWarnings)
+    warnings.push_back(fmt::format("{} more entries are taken as raw prefixes, too", guessed - kWarnings));
   return matches;
 }
 
@@ -88,62 +62,22 @@ std::vector<Match> resolve_all(ObjectSource& source, std::span<const std::string
 KeySelection resolve_key_entries(ObjectSource& source, std::span<const std::string> scope,
                                  std::span<const std::string> keys, std::vector<std::string>& warnings,
                                  const Interrupt& interrupt) {
-  const auto outer = resolve_all(source, scope, warnings, interrupt);
-  const auto inner = resolve_all(source, keys, warnings, interrupt);
-  std::vector<Match> chosen;
-  for (std::size_t i = 0; i < inner.size(); ++i) {
-    const std::size_t before = chosen.size();
-    for (const Match& limit : outer) {
-      if (limit.covers(inner[i]))
-        chosen.push_back(inner[i]);
-      else if (inner[i].covers(limit))
-        chosen.push_back(limit);
-    }
-    if (chosen.size() == before)
+  const auto limits = disjoint(look_up(source, scope, warnings, interrupt));
+  auto wanted = look_up(source, keys, warnings, interrupt);
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (cut(wanted[i], limits).empty())
       throw NotFoundError(fmt::format("'{}' is outside the datasource, which consists of {}", keys[i],
                                       quoted_list({scope.begin(), scope.end()})));
-  }
-
-  // An entry that another one covers adds nothing; of two equal ones the first stays.
-  std::vector<bool> covered(chosen.size());
-  for (std::size_t i = 0; i < chosen.size(); ++i)
-    for (std::size_t j = 0; j < chosen.size() && !covered[i]; ++j)
-      covered[i] = j != i && chosen[j].covers(chosen[i]) && (j < i || !chosen[i].covers(chosen[j]));
 
   KeySelection selection;
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    if (covered[i]) continue;
-    if (chosen[i].object)
-      selection.objects.push_back(*std::move(chosen[i].object));
-    else
-      selection.prefixes.push_back(std::move(chosen[i].prefix));
-  }
-  return selection;
-}
-
-std::vector<std::string> nearest_names(std::string_view wanted, std::vector<std::string> names, std::size_t limit) {
-  const auto distance = [wanted](std::string_view name) {
-    std::vector<std::size_t> row(name.size() + 1);
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-      std::size_t diagonal = std::exchange(row[0], i + 1);
-      for (std::size_t j = 0; j < name.size(); ++j) {
-        const std::size_t substituted = diagonal + (wanted[i] == name[j] ? 0 : 1);
-        diagonal = row[j + 1];
-        row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
-      }
+  for (const EntryMatch& match : disjoint(std::move(wanted)))
+    for (const EntryMatch* part : cut(match, limits)) {
+      if (part->object)
+        selection.objects.push_back(*part->object);
+      else
+        selection.prefixes.push_back(part->prefix);
     }
-    return row.back();
-  };
-  std::vector<std::pair<std::size_t, std::string>> ranked;
-  for (auto& name : names) {
-    const std::size_t rank = distance(name);
-    ranked.emplace_back(rank, std::move(name));
-  }
-  std::sort(ranked.begin(), ranked.end());
-  std::vector<std::string> nearest;
-  for (std::size_t i = 0; i < std::min(limit, ranked.size()); ++i) nearest.push_back(std::move(ranked[i].second));
-  return nearest;
+  return selection;
 }
 
 }  // namespace alnair

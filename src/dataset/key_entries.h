@@ -6,14 +6,13 @@
 
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "alnair/source/object_source.h"
 
 namespace alnair {
 
-// What to list: exact objects, and raw prefixes none of which covers another or an object.
+// What to list: exact objects, and raw prefixes none of which covers another or an object. Both in bytewise order.
 struct KeySelection {
   std::vector<ObjectInfo> objects;
   std::vector<std::string> prefixes;
@@ -21,12 +20,9 @@ struct KeySelection {
 
 // Resolves `scope` (what the datasource consists of) and `keys` (what narrows it); an empty list is everything.
 // Appends to `warnings`. Throws NotFoundError for an entry that matches nothing (naming near ones), and for keys
-// outside the scope.
+// outside the scope. Takes n log n for n entries, and requests as look_up_entries() does.
 KeySelection resolve_key_entries(ObjectSource& source, std::span<const std::string> scope,
                                  std::span<const std::string> keys, std::vector<std::string>& warnings,
                                  const Interrupt& interrupt);
-
-// Up to `limit` of `names` that are nearest to `wanted` by edit distance. Pure.
-std::vector<std::string> nearest_names(std::string_view wanted, std::vector<std::string> names, std::size_t limit);
 
 }  // namespace alnair

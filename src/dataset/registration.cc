@@ -6,10 +6,13 @@
 #include <chrono>
 
 #include "alnair/core/error.h"
+#include "alnair/core/hash.h"
 #include "dataset/key_entries.h"
 
 namespace alnair {
 namespace {
+
+constexpr std::size_t kMaxName = 1024;  // bytes; thousands of entries are named by their hash
 
 // Equal selections have equal names, whatever the order of their entries.
 std::string dataset_name(const ObjectSource& source, std::vector<std::string> scope, std::vector<std::string> keys) {
@@ -19,6 +22,8 @@ std::string dataset_name(const ObjectSource& source, std::vector<std::string> sc
     name += '\n';
     for (const auto& entry : *entries) name += fmt::format("{}:{}", entry.size(), entry);
   }
+  if (name.size() > kMaxName)
+    name = fmt::format("{}\n#{}", source.identity(), content_hash(std::as_bytes(std::span(name))).hex());
   return name;
 }
 

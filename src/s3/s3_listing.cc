@@ -7,6 +7,7 @@
 
 #include "alnair/core/error.h"
 #include "s3/s3_operation.h"
+#include "source/prefixes.h"
 
 namespace alnair {
 namespace {
@@ -116,22 +117,12 @@ bool advance(Where& where, const ListPage& page) {
   return true;
 }
 
-// "a/b" is in "a/": listing both would list it twice.
-std::vector<std::string> without_overlaps(std::span<const std::string> prefixes) {
-  std::vector<std::string> sorted(prefixes.begin(), prefixes.end());
-  std::sort(sorted.begin(), sorted.end());
-  std::vector<std::string> kept;
-  for (std::string& prefix : sorted)
-    if (kept.empty() || !prefix.starts_with(kept.back())) kept.push_back(std::move(prefix));
-  return kept;
-}
-
 }  // namespace
 
 void list_objects(const std::shared_ptr<S3Core>& core, std::span<const std::string> prefixes,
                   const std::function<void(std::vector<ObjectInfo>&&)>& page, const Interrupt& interrupt) {
   std::vector<Where> wheres;
-  for (std::string& prefix : without_overlaps(prefixes))
+  for (std::string& prefix : disjoint_prefixes(prefixes))
     wheres.push_back({std::move(prefix), "", "", false, 1000});
   Listings listings(core);
   std::size_t next = 0, open = 0;

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "alnair/core/error.h"
+#include "dataset/entry_lookup.h"
 #include "support/map_source.h"
 
 namespace alnair {
@@ -93,6 +95,67 @@ TEST_F(KeyEntries, AnEmptySourceSaysSo) {
   } catch (const NotFoundError& error) {
     EXPECT_STREQ(error.what(), "no object in map://test matches 'a': there are no objects at all");
   }
+}
+
+TEST_F(KeyEntries, WhereAllIsTakenAsRawPrefixesAFewWarningsSaySo) {
+  EXPECT_THAT(resolve({}, {"w", "wo", "wor", "word", "words"}), ElementsAre("w*"));
+  ASSERT_EQ(warnings_.size(), 4U);
+  EXPECT_EQ(warnings_.back(), "2 more entries are taken as raw prefixes, too");
+}
+
+TEST_F(KeyEntries, ManyNeighboursCauseOneListing) {
+  std::vector<std::string> keys, expected;
+  for (int i = 0; i < 100'000; ++i) {
+    keys.push_back("many/" + std::to_string(1'000'000 + i));
+    source_.put(keys.back(), "x");
+  }
+  source_.put("many/folder/1", "x");
+  source_.put("many/1000007/not this one", "x");
+  expected = keys;
+  std::ranges::reverse(keys);
+  keys.push_back("many/folder");
+  keys.push_back("many/folder/1");
+  keys.push_back(keys.front());
+  expected.push_back("many/folder/*");
+  const int before = source_.questions();
+  EXPECT_EQ(resolve({"many"}, keys), expected);
+  EXPECT_EQ(source_.lists(), 1);
+  EXPECT_LE(source_.questions() - before, 4) << "the scope and the one entry that lies in another folder";
+  EXPECT_THAT(warnings_, IsEmpty());
+
+  keys.push_back("many/absent");
+  EXPECT_EQ(failure({}, keys).substr(0, 50), "no object in map://test matches 'many/absent'; nea");
+}
+
+TEST_F(KeyEntries, EntriesOfAFolderWithTooMuchInItAreAskedForOneByOne) {
+  for (int i = 0; i < 10'000; ++i) source_.put("big/sub/" + std::to_string(i), "x");
+  std::vector<std::string> keys, expected;
+  for (int i = 0; i < 20; ++i) {
+    keys.push_back("big/" + std::to_string(10 + i));
+    source_.put(keys.back(), "x");
+  }
+  EXPECT_EQ(resolve({}, keys), keys);
+  EXPECT_EQ(source_.questions(), 20);
+  keys[7] = "big/absent";
+  EXPECT_EQ(failure({}, keys).substr(0, 49), "no object in map://test matches 'big/absent'; nea");
+}
+
+TEST_F(KeyEntries, AWaitForManyEntriesCanBeInterrupted) {
+  // Each question is answered only once the wait has been given up.
+  struct Stopped {};
+  struct Slow : testing::MapSource {
+    std::optional<ObjectInfo> stat(std::string_view, const Interrupt& interrupt) override {
+      for (;;) {
+        interrupt();
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    }
+  } source;
+  int asked = 0;
+  const Interrupt interrupt = [&asked] {
+    if (++asked == 2) throw Stopped();
+  };
+  EXPECT_THROW(resolve_key_entries(source, {}, std::vector<std::string>{"a", "b", "c"}, warnings_, interrupt), Stopped);
 }
 
 TEST(NearestNames, AreOrderedByEditDistance) {
