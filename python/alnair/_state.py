@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import threading
-from array import array
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ._collections import Objects, Window, position, windows
-from ._core import handle_indices, make_handles
+from ._collections import Objects
+from ._core import Handle
+from ._packed import Handles, Keys, Packed, Token, lend, lent, pack, position
 from ._progress import Progress
 from ._source import Source
+from ._windows import Window, windows
 
 # Calls __convert__ and returns (samples, targets).
 Convert = Callable[[], Tuple[Any, Any]]
 
 
+class _Token(NamedTuple):
+    """In a pickle, in place of what is found by it; None: of the window itself."""
+
+    token: Optional[Token]
+
+
 class State:
     """Loads and converts a window at first need. Thread-safe.
 
-    Pickles without the objects' bytes: a list of handles, or of bytes that came from the window, as their indices.
+    Pickles small: a packed list as what other processes of this node find it by. Where that is gone (a pickle that was kept
+    for long, or taken to another node), the copy converts again.
     """
 
     def __init__(self, source: Source, window: int = 0) -> None:
@@ -34,8 +42,9 @@ class State:
         self._converting = False
         self.data: Any = None  # while converting: the window; then what __convert__ returned
         self.targets: Any = None
-        self._places: Optional["array[int]"] = None  # the manifest's index of each sample, if `data` is a list of such
-        self.objects: Optional[Sequence[int]] = None  # the same for samples that are read when used; None: not known
+        self._loaded: Any = None  # the handles of `data`, if that is a list of loaded bytes
+        self._frozen: Optional[Tuple[Any, Any, bool]] = None  # from a pickle: data, targets, whether data is to be loaded
+        self.objects: Optional[Sequence[int]] = None  # the manifest's index of each sample, if they are read when used
 
     @property
     def windows(self) -> List[Window]:
@@ -60,28 +69,28 @@ class State:
         with self._lock:
             if self.ready or self._converting:
                 return
-            if self._places is not None:  # came through a pickle
-                self.data = self._unpack(self._places)
-            else:
+            if not self._thaw():
                 self._convert(convert)
             if self.source.config.lazyloading:
                 if isinstance(self.data, Objects):
                     self.objects = range(self.data.start, self.data.stop)
-                else:
-                    self.objects = self._places
+                elif isinstance(self.data, (Handles, Keys)):
+                    self.objects = self.data.numbers
             self.ready = True
 
     def _convert(self, convert: Convert) -> None:
         self.data = window = self._load()
         self._converting = True
         try:
-            self.data, self.targets = convert()
+            data, targets = convert()
         except BaseException:
             self.reset()
             raise
         finally:
             self._converting = False
-        self._places = self._pack(self.data, window)
+        if window.loaded is not None:
+            self._loaded = self._objects_of(data, window)
+        self.data, self.targets = pack(self.source, data), pack(self.source, targets)
 
     def _load(self) -> Objects:
         window, config, loaded = self.current, self.source.config, None
@@ -90,32 +99,50 @@ class State:
                 loaded = self.source.read_all(range(window.start, window.stop), progress)
         return Objects(self.source, window.start, window.stop, loaded)
 
-    def _pack(self, data: Any, window: Objects) -> Optional["array[int]"]:
-        if type(data) is not list:
+    def _objects_of(self, data: Any, window: Objects) -> Any:
+        """The handles of what `data` has the bytes of; None if it is something else."""
+        if type(data) is not list or window.loaded is None:
             return None
-        if window.loaded is None:
-            packed = handle_indices(self.source, data)
-            return None if packed is None else array("Q", packed)
         index_of = {id(content): index for index, content in enumerate(window.loaded, window.start)}
-        places = [index_of.get(id(content)) for content in data]
-        return None if None in places else array("Q", places)  # type: ignore[arg-type]
+        if any(id(content) not in index_of for content in data):
+            return None
+        return pack(self.source, [Handle(self.source, index_of[id(content)]) for content in data])
 
-    def _unpack(self, places: "array[int]") -> List[Any]:
-        return make_handles(self.source, places) if self.source.config.lazyloading else self.source.read_all(places)
+    # Pickles have neither the objects' bytes nor the numbers of packed lists, but what they are found by.
+
+    def _freeze(self, values: Any) -> Any:
+        if isinstance(values, Objects):
+            return _Token(None)
+        token = lend(self.source, values) if isinstance(values, Packed) else None
+        return values if token is None else _Token(token)
+
+    def _melt(self, values: Any) -> Any:
+        if type(values) is not _Token:
+            return values
+        return self._load() if values.token is None else lent(self.source, values.token)
+
+    def _thaw(self) -> bool:
+        """Takes over what came through a pickle; False if nothing did, or what it refers to is no longer there."""
+        if self._frozen is None:
+            return False
+        data, targets, loaded = self._frozen
+        try:
+            data, targets = self._melt(data), self._melt(targets)
+        except LookupError:
+            return False
+        if loaded:
+            self._loaded, data = data, self.source.read_all(data.numbers)
+        self.data, self.targets = data, targets
+        return True
 
     def __getstate__(self) -> Dict[str, Any]:
         with self._lock:
-            state: Dict[str, Any] = {"source": self.source, "window": self.window}
-            if self._places is not None:
-                state.update(places=self._places.tobytes(), targets=self.targets)
-            elif self.ready and not isinstance(self.data, Objects):
-                state.update(data=self.data, targets=self.targets)
-            return state
+            frozen = self._frozen
+            if self.ready:
+                loaded = self._loaded is not None
+                frozen = self._freeze(self._loaded if loaded else self.data), self._freeze(self.targets), loaded
+            return {"source": self.source, "window": self.window, "frozen": frozen}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__init__(state["source"], state["window"])  # type: ignore[misc]
-        self.targets = state.get("targets")
-        if "places" in state:
-            self._places = array("Q", state["places"])
-        elif "data" in state:
-            self.data, self.ready = state["data"], True
+        self._frozen = state["frozen"]

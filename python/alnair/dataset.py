@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from io import BufferedReader
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
-from . import _config
-from ._collections import Keys, Objects, Window
+from . import _config, _values
+from ._collections import Objects
 from ._core import Handle, View
+from ._file import open_object
+from ._packed import Handles, Keys
 from ._source import Source
 from ._state import State
+from ._windows import Window
 from .errors import NotFoundError, OptionTypeError, OutOfRangeError
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ else:
                 return cls
 
 
+_number_of_bytes = _values.at_least(0, "a number of bytes")
+_OBJECTS = (Objects, Handles)  # kinds of data whose items are handles
 Size = Union[int, str]  # bytes, or a text such as "512MiB"
 
 
@@ -123,7 +129,7 @@ class AlnairJobDataset(_Base[Any]):
     def keys(self) -> Keys:
         """The full keys of the current window's objects, in bytewise order."""
         window = self._alnair.current
-        return Keys(self._alnair.source, window.start, window.stop)
+        return Keys(self._alnair.source, range(window.start, window.stop))
 
     @property
     def data(self) -> Any:
@@ -169,21 +175,44 @@ class AlnairJobDataset(_Base[Any]):
 
     def load(self, key: Any, *, view: bool = False) -> Any:
         """An object's bytes, given its handle or its full key; with ``view=True`` an ``alnair.View``, without a copy."""
-        if type(key) is Handle:
-            found = key.source.read(key.index)
-        elif isinstance(key, str):
-            source = self._alnair.source
-            index = source.core.find(key)
-            if index is None:
-                raise NotFoundError(f"the dataset has no object {key!r}")
-            found = source.read(index)
-        elif isinstance(key, dict) and "key" in key:
+        if isinstance(key, dict) and "key" in key:
             return self.load(key["key"], view=view)
-        elif isinstance(key, (bytes, View)):
+        if isinstance(key, (bytes, View)):
             return key
-        else:
-            raise OptionTypeError(f"load() takes a handle or a key, not {type(key).__name__}")
+        source, index = self._find(key, "load")
+        found = source.read(index)
         return found if view else bytes(found)
+
+    def _find(self, key: Any, method: str) -> Tuple[Source, int]:
+        """The source and index of the object of a handle or a key."""
+        if type(key) is Handle:
+            return key.source, key.index
+        if not isinstance(key, str):
+            raise OptionTypeError(f"{method}() takes a handle or a key, not {type(key).__name__}")
+        source = self._alnair.source
+        index = source.core.find(key)
+        if index is None:
+            raise NotFoundError(f"the dataset has no object {key!r}")
+        return source, index
+
+    def read(self, key: Any, offset: int = 0, length: Optional[int] = None, *, view: bool = False) -> Any:
+        """A part of an object, given its handle or its full key: ``length`` bytes from ``offset``, fewer where it ends before.
+
+        Only the chunks that it lies in are fetched. With ``view=True`` an ``alnair.View``.
+        """
+        source, index = self._find(key, "read")
+        offset = _number_of_bytes(offset, "offset")
+        length = None if length is None else _number_of_bytes(length, "length")
+        found = source.core.read(index, offset, length)
+        return found if view else bytes(found)
+
+    def open(self, key: Any) -> BufferedReader:
+        """A file over an object, given its handle or its full key: for huge ones, and for readers that seek, such as
+        ``zipfile``, ``tarfile``, ``h5py`` and ``pyarrow``.
+
+        Only the chunks that are touched are fetched; where it is read in order, the next ones are on their way meanwhile.
+        """
+        return open_object(*self._find(key, "open"))
 
     def mload(self, chunks: Iterable[Any]) -> List[bytes]:
         """The bytes of many objects (a window, or handles or keys), fetched in parallel."""
@@ -201,7 +230,7 @@ class AlnairJobDataset(_Base[Any]):
         state = self._alnair
         data = state.data if state.ready else self.data
         try:
-            if type(data) is Objects and type(index) is int and state.objects is not None and self._loads_itself:
+            if type(data) in _OBJECTS and type(index) is int and state.objects is not None and self._loads_itself:
                 found = state.source.read(state.objects[index])  # without making a handle
                 return found if view else bytes(found)
             sample = data[index]

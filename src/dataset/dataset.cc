@@ -42,9 +42,7 @@ class CachedDataset : public Dataset {
   const std::vector<std::string>& warnings() const override { return warnings_; }
 
   View read(std::uint64_t index, std::uint64_t offset, std::uint64_t length, const Interrupt& interrupt) override {
-    Reader::Range range = whole(index);
-    range.offset = std::min(offset, range.length);
-    range.length = std::min(length, range.length - range.offset);
+    const Reader::Range range = part(index, offset, length);
     Sample sample = std::move(reader_.get()->read({&range, 1}, interrupt).front());
     if (sample.error) std::rethrow_exception(sample.error);
     return std::move(sample.bytes);
@@ -55,6 +53,10 @@ class CachedDataset : public Dataset {
     ranges.reserve(indices.size());
     for (const std::uint64_t index : indices) ranges.push_back(whole(index));
     return reader_.get()->read(ranges, interrupt);
+  }
+
+  void read_ahead(std::uint64_t index, std::uint64_t offset, std::uint64_t length) override {
+    reader_.get()->read_ahead(part(index, offset, length));
   }
 
   void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) override {
@@ -98,6 +100,12 @@ class CachedDataset : public Dataset {
   Reader::Range whole(std::uint64_t index) const {
     check(index);
     return {index, 0, manifest_->object_size(index)};
+  }
+  Reader::Range part(std::uint64_t index, std::uint64_t offset, std::uint64_t length) const {
+    Reader::Range range = whole(index);
+    range.offset = std::min(offset, range.length);
+    range.length = std::min(length, range.length - range.offset);
+    return range;
   }
 
   const DatasetOptions options_;

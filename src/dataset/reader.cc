@@ -269,6 +269,21 @@ void Reader::prefetch(std::span<const std::uint64_t> indices, const std::functio
   });
 }
 
+void Reader::read_ahead(const Range& range) {
+  if (parts_.node->memory == nullptr || range.length == 0) return;
+  const std::uint64_t chunk_size = parts_.chunking->chunk_size();
+  std::vector<ChunkRead> chunks, unknown;
+  for (std::uint64_t chunk = range.offset / chunk_size; chunk * chunk_size < range.offset + range.length; ++chunk) {
+    const auto hash = parts_.hashes->get(parts_.chunking->ordinal(range.index, chunk));
+    if (hash && parts_.node->cache->in_memory(*hash)) continue;
+    chunks.push_back(chunk_read(range.index, chunk));
+    if (!hash) unknown.push_back(chunks.back());
+  }
+  look_up(unknown);
+  metrics().add(Counter::kPrefetchedChunks, chunks.size());
+  parts_.node->cache->fetch(origin_, chunks, [](std::size_t, const View&, const std::exception_ptr&) {});
+}
+
 std::uint64_t Reader::max_budget() const {
   if (parts_.node->memory == nullptr) return 0;  // nowhere to put it
   return std::min(kMaxBudget, parts_.node->memory->usage().limit_bytes / 8);

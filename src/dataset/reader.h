@@ -39,6 +39,9 @@ class Reader {
   // One outcome for each range. Throws only what `interrupt` throws.
   std::vector<Sample> read(std::span<const Range> ranges, const Interrupt& interrupt);
 
+  // Brings the chunks of a range into node memory; returns at once. An error is met again by whoever reads them.
+  void read_ahead(const Range& range);
+
   Prefetcher& prefetcher() { return prefetcher_; }
   std::uint64_t max_budget() const;  // bytes that may be ahead of the consumer
   Node& node() { return *parts_.node; }

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "alnair/dataset/dataset.h"
+#include "dataset/node.h"
+#include "dataset/shared_bytes.h"
 #include "python/errors.h"
 #include "python/options.h"
 #include "python/text.h"
@@ -51,7 +53,8 @@ std::vector<std::uint64_t> to_indices(py::handle values) {
 // Lets go of the dataset without the GIL: its destructor joins threads.
 class Holder {
  public:
-  explicit Holder(std::shared_ptr<Dataset> dataset) : dataset_(std::move(dataset)) {}
+  Holder(std::shared_ptr<Dataset> dataset, const CacheOptions& cache)
+      : cache_(with_default_directories(cache)), dataset_(std::move(dataset)) {}
   ~Holder() {
     const py::gil_scoped_release release;
     dataset_.reset();
@@ -59,8 +62,11 @@ class Holder {
   Dataset& operator*() const { return *dataset_; }
   Dataset* operator->() const { return dataset_.get(); }
   const Manifest& manifest() const { return dataset_->manifest(); }
+  std::uint64_t chunk_size() const { return cache_.chunk_size; }
+  std::string share_directory() const { return open_node(cache_)->share_directory; }
 
  private:
+  const CacheOptions cache_;
   std::shared_ptr<Dataset> dataset_;
 };
 
@@ -76,7 +82,7 @@ std::unique_ptr<Holder> open_dataset(const py::dict& items, const py::object& pr
     if (!progress.is_none()) progress(objects.load(), bytes.load());
   };
   return std::make_unique<Holder>(
-      without_gil([&] { return Dataset::open(options, count, interrupt_with(tick)); }));
+      without_gil([&] { return Dataset::open(options, count, interrupt_with(tick)); }), options.cache);
 }
 
 py::object read(const Holder& dataset, std::uint64_t index, std::uint64_t offset,
@@ -109,6 +115,37 @@ py::bytes sizes(const Holder& dataset, std::uint64_t start, std::uint64_t stop) 
   return {reinterpret_cast<const char*>(result.data()), result.size() * sizeof(std::uint64_t)};
 }
 
+// The indices of a list of keys, packed; None when something else is in it. Keys in the manifest's order, the usual case,
+// are not searched for.
+py::object find_all(const Holder& dataset, const py::list& values) {
+  const Manifest& manifest = dataset.manifest();
+  py::bytes packed(nullptr, values.size() * sizeof(std::uint64_t));
+  auto* out = reinterpret_cast<std::uint64_t*>(PyBytes_AS_STRING(packed.ptr()));
+  std::uint64_t next = 0;
+  for (const py::handle value : values) {
+    if (!PyUnicode_Check(value.ptr())) return py::none();
+    const std::string key = key_bytes(value);
+    if (next >= manifest.size() || manifest.key(next) != key) {
+      const auto found = manifest.find(key);
+      if (!found) return py::none();
+      next = *found;
+    }
+    *out++ = next++;
+  }
+  return packed;
+}
+
+py::str lend(const Holder& dataset, const py::buffer& values) {
+  const py::buffer_info info = values.request();
+  const std::span bytes(static_cast<const std::byte*>(info.ptr), static_cast<std::size_t>(info.size * info.itemsize));
+  return without_gil([&] { return lend_bytes(dataset.share_directory(), bytes); });
+}
+
+py::object lent(const Holder& dataset, const std::string& name) {
+  View view = without_gil([&] { return lent_bytes(dataset.share_directory(), name); });
+  return view.empty() ? py::none() : make_view(std::move(view));
+}
+
 py::dict usage(const TierUsage& tier) {
   py::dict result;
   result["used_bytes"] = tier.used_bytes;
@@ -131,6 +168,7 @@ void register_dataset(py::module_& module) {
                                return result;
                              })
       .def("__len__", [](const Holder& d) { return d.manifest().size(); })
+      .def_property_readonly("chunk_size", &Holder::chunk_size)
       .def_property_readonly("total_bytes", [](const Holder& d) { return d.manifest().total_bytes(); })
       .def(
           "key", [](const Holder& d, std::uint64_t i) { return key_text(d.manifest().key(i)); },
@@ -143,7 +181,17 @@ void register_dataset(py::module_& module) {
       .def(
           "find", [](const Holder& d, const py::str& key) { return d.manifest().find(key_bytes(key)); },
           py::arg("key"), "The index of the object of that key, or None.")
+      .def("find_all", &find_all, py::arg("keys"),
+           "The indices of a list of keys, packed as 64-bit integers; None if it holds anything else.")
+      .def("lend", &lend, py::arg("values"), "Lends bytes to other processes of this node: their name, or \"\".")
+      .def("lent", &lent, py::arg("name"), "The bytes of that name; None if there are none any more.")
       .def("read", &read, py::arg("index"), py::arg("offset") = 0, py::arg("length") = py::none())
+      .def(
+          "read_ahead",
+          [](const Holder& d, std::uint64_t index, std::uint64_t offset, std::uint64_t length) {
+            d->read_ahead(index, offset, length);
+          },
+          py::arg("index"), py::arg("offset"), py::arg("length"), py::call_guard<py::gil_scoped_release>())
       .def("read_batch", &read_batch, py::arg("indices"),
            "Whole objects, fetched at once: for each index a View, or the error.")
       .def(

@@ -127,16 +127,6 @@ PyType_Slot slots[] = {
 };
 PyType_Spec spec = {"alnair._core.Handle", sizeof(PyHandle), 0, Py_TPFLAGS_DEFAULT, slots};
 
-py::list make_many(py::object source, const py::iterable& indices) {
-  py::list handles;
-  for (const py::handle index : indices) {
-    PyObject* handle = make(g_type, source.ptr(), index.cast<unsigned long long>());
-    if (handle == nullptr) throw py::error_already_set();
-    handles.append(py::reinterpret_steal<py::object>(handle));
-  }
-  return handles;
-}
-
 // The indices of a list of this source's handles, as array('Q') data; None when anything else is in it.
 py::object indices_of(py::object source, const py::list& values) {
   py::bytes packed(nullptr, values.size() * sizeof(std::uint64_t));
@@ -154,8 +144,6 @@ void register_handle(py::module_& module) {
   g_type = reinterpret_cast<PyTypeObject*>(PyType_FromSpec(&spec));
   if (g_type == nullptr) throw py::error_already_set();
   module.add_object("Handle", reinterpret_cast<PyObject*>(g_type));
-  module.def("make_handles", &make_many, py::arg("source"), py::arg("indices"),
-             "A list of handles, one for each index.");
   module.def("handle_indices", &indices_of, py::arg("source"), py::arg("values"),
              "The indices of a list of handles of `source`, packed as 64-bit integers; None if it holds "
              "anything else.");

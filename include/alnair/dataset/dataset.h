@@ -81,6 +81,10 @@ class Dataset {
   // Whole objects, in parallel. One outcome for each index, in their order. Throws only what `interrupt` throws.
   virtual std::vector<Sample> read_batch(std::span<const std::uint64_t> indices, const Interrupt& interrupt = {}) = 0;
 
+  // Brings a part of an object, clamped to its size, into node memory ahead of a read(), without limit but the node's; returns
+  // at once. An error is met again by that read. Throws std::out_of_range.
+  virtual void read_ahead(std::uint64_t index, std::uint64_t offset, std::uint64_t length) = 0;
+
   // Brings objects into node memory ahead of the reads, in this order, on background threads; returns at once.
   // Replaces what an earlier call has left undone. At most `budget_bytes` (0: the default, which fits the
   // transit area) are ahead of what was reported by prefetch_advance(), which counts indices of this order that the
