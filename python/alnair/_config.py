@@ -31,6 +31,9 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "memory_dir": (_values.path, None),
     "memory_limit": (_values.size, 0),
     "disk_limit": (_values.size, 0),
+    "spill": (_values.directories, None),
+    "spill_mode": (_values.mode, 0o700),
+    "spill_limit": (_values.size, 0),
     "chunk_size": (_values.size, None),
     "eviction": (_values.one_of("none", "lru", "s3fifo"), "none"),
     "version": (_values.text, None),
@@ -41,7 +44,8 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
 # Parameters that the C++ library takes under the same name.
 _CORE = (
     "source", "endpoint_url", "region", "profile", "anonymous", "requester_pays", "addressing_style", "ca_bundle",
-    "max_connections", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "chunk_size", "eviction",
+    "max_connections", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "spill", "spill_mode",
+    "spill_limit", "chunk_size", "eviction",
 )  # fmt: skip
 
 

@@ -89,6 +89,41 @@ def path(value: Any, where: str) -> str:
         raise wrong(where, "a path", value) from None
 
 
+def directories(value: Any, where: str) -> Tuple[str, ...]:
+    """Absolute directories: one, or several as a list or in a text with commas between them."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    elif hasattr(value, "__fspath__"):
+        value = [value]
+    expected = "one or several absolute directories"
+    try:
+        found = tuple(path(part, where) for part in value)
+    except TypeError:
+        raise wrong(where, expected, value) from None
+    for part in found:
+        if not part.startswith("/"):
+            raise wrong(where, expected, part)
+    if not found:
+        raise ConfigError(f"{where}: expected {expected}, not an empty list")
+    return found
+
+
+def mode(value: Any, where: str) -> int:
+    """The mode of directories: a number, or octal digits as text."""
+    expected = "an octal mode that gives the owner all, such as 0700 or 2770"
+    if isinstance(value, str):
+        if re.fullmatch(r"\s*(0o)?[0-7]{3,5}\s*", value) is None:
+            raise wrong(where, expected, value)
+        number = int(value.strip(), 8)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        raise wrong(where, expected, value)
+    if number & 0o700 != 0o700 or number > 0o7777:
+        raise ConfigError(f"{where}: expected {expected} (as a number 0o2770), not {value!r}")
+    return number
+
+
 def one_of(*names: str) -> Parser:
     """One of a few words."""
 

@@ -67,6 +67,10 @@ class AlnairJobDataset(_Base[Any]):
         memory_dir: directory of node memory.
         memory_limit: size of node memory, in bytes or as ``"8GiB"``; 0 for the default.
         disk_limit: size of the directory tier.
+        spill: directories that all nodes share (NFS): a path, several in a list, or with commas between them. Each chunk lies in
+            one of them; all nodes name them alike.
+        spill_mode: mode of what is made in them: ``"0700"``, or ``"2770"`` to share them with a group.
+        spill_limit: size of what is kept in each of them.
         chunk_size: size of the parts that large objects are kept in.
         eviction: ``none``, ``lru`` or ``s3fifo``.
         version: open exactly this version (``dataset.version`` of an earlier run).
@@ -98,6 +102,9 @@ class AlnairJobDataset(_Base[Any]):
         memory_dir: Optional[Union[str, "os.PathLike[str]"]] = None,
         memory_limit: Optional[Size] = None,
         disk_limit: Optional[Size] = None,
+        spill: Optional[Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]]]] = None,
+        spill_mode: Optional[Union[int, str]] = None,
+        spill_limit: Optional[Size] = None,
         chunk_size: Optional[Size] = None,
         eviction: Optional[str] = None,
         version: Optional[str] = None,

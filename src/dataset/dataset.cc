@@ -83,6 +83,7 @@ class CachedDataset : public Dataset {
 
   TierUsage memory_usage() const override { return usage(reader_.get()->node().memory); }
   TierUsage disk_usage() const override { return usage(reader_.get()->node().disk); }
+  TierUsage spill_usage() const override { return usage(reader_.get()->node().spill); }
 
  private:
   static ContentHash tag_hash(const std::string& dataset) {

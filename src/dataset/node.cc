@@ -10,6 +10,7 @@
 
 #include "alnair/core/error.h"
 #include "cache/directory/directory_tier.h"
+#include "cache/directory/spill_tier.h"
 #include "cache/lock_file.h"
 #include "cache/memory/node_memory.h"
 #include "cache/private_directory.h"
@@ -64,9 +65,19 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
                                                                     .eviction = options.eviction});
     });
   }
+  if (options.use_cache && !options.spill.empty()) {
+    or_warn("the shared directory", [&] {
+      node->spill = open_spill({.directories = options.spill,
+                                .mode = options.spill_mode,
+                                .node_directory = options.memory_dir,
+                                .limit_bytes = options.spill_limit,
+                                .eviction = options.eviction});
+    });
+  }
   TieredCache::Options cache;
   cache.memory = node->memory;
-  if (node->disk != nullptr) cache.lower.push_back(node->disk);
+  for (const auto& tier : {node->disk, node->spill})
+    if (tier != nullptr) cache.lower.push_back(tier);
   cache.locks = locks;
   cache.keep = options.use_cache;
   node->cache = std::make_unique<TieredCache>(std::move(cache));
@@ -74,7 +85,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
 }
 
 struct Registry {
-  using Key = std::tuple<std::string, std::string, bool>;
+  using Key = std::tuple<std::string, std::string, bool, std::vector<std::string>>;
   std::mutex mutex;
   std::map<Key, std::weak_ptr<Node>> nodes;
 };
@@ -97,7 +108,7 @@ CacheOptions with_default_directories(CacheOptions options) {
 std::shared_ptr<Node> open_node(const CacheOptions& options) {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache}];
+  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache, options.spill}];
   if (auto node = slot.lock()) return node;
   auto node = make_node(options);
   slot = node;

@@ -1,6 +1,7 @@
 // This process's share in the caches of its node: tiers, locks and catalog, for one set of CacheOptions.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 
@@ -14,8 +15,11 @@ namespace alnair {
 struct Node {
   std::shared_ptr<Tier> memory;      // null: none could be had (a warning said why)
   std::shared_ptr<Tier> disk;        // likewise; null with use_cache = false
+  std::shared_ptr<Tier> spill;       // what all nodes share; null if no directory is named, or with use_cache = false
   std::shared_ptr<Catalog> catalog;  // likewise
   std::unique_ptr<TieredCache> cache;
+  std::array<std::shared_ptr<Tier>, 3> tiers() const { return {memory, disk, spill}; }
+
   std::string share_directory;  // for files that all processes of the node map; empty: none
 };
 
@@ -23,7 +27,7 @@ struct Node {
 CacheOptions with_default_directories(CacheOptions options);
 
 // The node for these options: made at first use, shared by the datasets of this process; a forked child makes its own.
-// A tier that cannot be had is left out with a warning. Thread-safe.
+// A tier that cannot be had is left out with a warning. Throws ConfigError for a shared tier that cannot be meant. Thread-safe.
 std::shared_ptr<Node> open_node(const CacheOptions& options);
 
 }  // namespace alnair

@@ -95,13 +95,13 @@ Reader::Reader(Parts parts)
                    .start = [this](std::span<const std::uint64_t> indices,
                                    std::function<void()> landed) { prefetch(indices, landed); },
                    .must_wait = [this] { return parts_.node->cache->fill_is_behind(); }}) {
-  if (parts_.node->memory != nullptr) parts_.node->memory->hold_dataset(parts_.tag);
-  if (parts_.node->disk != nullptr) parts_.node->disk->hold_dataset(parts_.tag);
+  for (const auto& tier : parts_.node->tiers())
+    if (tier != nullptr) tier->hold_dataset(parts_.tag);
 }
 
 Reader::~Reader() {
-  if (parts_.node->memory != nullptr) parts_.node->memory->release_dataset(parts_.tag);
-  if (parts_.node->disk != nullptr) parts_.node->disk->release_dataset(parts_.tag);
+  for (const auto& tier : parts_.node->tiers())
+    if (tier != nullptr) tier->release_dataset(parts_.tag);
 }
 
 ChunkRead Reader::chunk_read(std::uint64_t object_index, std::uint64_t chunk) const {

@@ -219,7 +219,8 @@ void register_dataset(py::module_& module) {
       .def(
           "flush", [](const Holder& d) { d->flush(); }, py::call_guard<py::gil_scoped_release>())
       .def("memory_usage", [](const Holder& d) { return usage(d->memory_usage()); })
-      .def("disk_usage", [](const Holder& d) { return usage(d->disk_usage()); });
+      .def("disk_usage", [](const Holder& d) { return usage(d->disk_usage()); })
+      .def("spill_usage", [](const Holder& d) { return usage(d->spill_usage()); });
   module.def("open", &open_dataset, py::arg("options"), py::arg("progress") = py::none(),
              "Lists and registers a dataset, or opens a known one. `progress(objects, bytes)` is called "
              "while it waits.");

@@ -64,6 +64,9 @@ const std::map<std::string, Setter>& setters() {
       {"memory_limit", [](auto& o, auto v) { o.cache.memory_limit = v.template cast<std::uint64_t>(); }},
       {"disk_limit", [](auto& o, auto v) { o.cache.disk_limit = v.template cast<std::uint64_t>(); }},
       {"chunk_size", [](auto& o, auto v) { o.cache.chunk_size = v.template cast<std::uint64_t>(); }},
+      {"spill", [](auto& o, auto v) { o.cache.spill = key_list(v); }},
+      {"spill_mode", [](auto& o, auto v) { o.cache.spill_mode = v.template cast<std::uint32_t>(); }},
+      {"spill_limit", [](auto& o, auto v) { o.cache.spill_limit = v.template cast<std::uint64_t>(); }},
       {"eviction", [](auto& o, auto v) { o.cache.eviction = eviction(v); }},
   };
   return table;

@@ -36,6 +36,12 @@ struct CacheOptions {
   std::uint64_t chunk_size = (4u << 20) - (4u << 10);
   EvictionPolicy eviction = EvictionPolicy::kNone;
   bool use_cache = true;  // false: keep only the bounded transit area of node memory
+
+  // Directories that all nodes share (NFS), each chunk in one of them; absolute, and named alike on all nodes. The mode is
+  // for what is made in them (0700, or 02770 to share with a group); the limit counts in each.
+  std::vector<std::string> spill;
+  std::uint32_t spill_mode = 0700;
+  std::uint64_t spill_limit = 0;
 };
 
 struct DatasetOptions {
@@ -99,6 +105,7 @@ class Dataset {
 
   virtual TierUsage memory_usage() const = 0;
   virtual TierUsage disk_usage() const = 0;
+  virtual TierUsage spill_usage() const = 0;
 };
 
 }  // namespace alnair

@@ -128,7 +128,8 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
     index.table().mark_used(
         first.slot, std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
   }
-  if (error < 0 && error != -ENOENT) files.fault(error, "read", segment_name(first.segment));
+  if (is_gone(error)) files.forget(first.segment);  // its descriptor, if there is one, is of no use
+  if (error < 0 && !is_gone(error)) files.fault(error, "read", segment_name(first.segment));
   // The place was out of date (evicted or merged a moment ago), another chunk's, or damaged.
   for (PlacedRead& read : reads) {
     if (!read.found) retry(read, files, index, open_chunks, read.places.places[0]);

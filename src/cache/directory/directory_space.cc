@@ -44,7 +44,7 @@ bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
     const auto& [slot, segment] = *chosen;
     const std::string name = segment_name(segment.nonce);
     const int error = files_.files()->remove(files_.path(name));
-    if (error < 0 && error != -ENOENT) {
+    if (error < 0 && !is_gone(error)) {
       files_.fault(error, "remove", name);
       return false;
     }

@@ -1,6 +1,7 @@
 #include "cache/directory/directory_tier.h"
 
 #include <errno.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -26,9 +27,25 @@ namespace {
 constexpr std::string_view kFormatVersion = "v1";                           // formats lie side by side
 constexpr std::uint32_t kManySegments = 1u << 16, kFewSegments = 1u << 13;  // 4 MiB, 512 KiB of table
 
+int make_shared_directories(const DirectoryOptions& options, const std::string& folder) {
+  struct stat info;
+  if (::stat(options.root.c_str(), &info) == 0 && !S_ISDIR(info.st_mode))
+    throw ConfigError(fmt::format("{}: {} is not a directory", options.name, options.root));
+  int error = options.files->make_directory(options.root);
+  if (error == -ENOENT)
+    throw ConfigError(fmt::format("{}: there is no directory {}, nor one to make it in; is its file system mounted?",
+                                  options.name, options.root));
+  for (std::size_t slash = options.root.size(); error >= 0 && slash != std::string::npos;) {
+    slash = folder.find('/', slash + 1);
+    error = options.files->make_directory(folder.substr(0, slash));
+  }
+  return error;
+}
+
 // Makes the directory and its folder for this format, as far as they are missing. Returns 0 or the -errno;
 // throws CacheError if this user must not use it.
 int make_directories(const DirectoryOptions& options, const std::string& folder) {
+  if (!options.root.empty()) return make_shared_directories(options, folder);
   std::error_code ignored;
   std::filesystem::create_directories(std::filesystem::path(options.directory).parent_path(), ignored);
   const int error = options.files->make_directory(options.directory);
@@ -294,12 +311,14 @@ void DirectoryTier::State::seal_aged() {
 
 DirectoryTier::DirectoryTier(DirectoryOptions options) {
   while (options.directory.size() > 1 && options.directory.back() == '/') options.directory.pop_back();
-  if (options.files == nullptr) options.files = std::make_shared<FileSystem>();
+  if (options.files == nullptr) options.files = std::make_shared<FileSystem>(options.mode);
   SegmentFiles files(State::folder(options), options.files, options.id, options.name);
   open_directory(options, files);
-  std::error_code ignored;
-  const auto canonical = std::filesystem::weakly_canonical(options.directory, ignored);
-  if (!canonical.empty()) options.directory = canonical;
+  if (options.root.empty()) {  // a shared one is named alike by all, and may hang
+    std::error_code ignored;
+    const auto canonical = std::filesystem::weakly_canonical(options.directory, ignored);
+    if (!canonical.empty()) options.directory = canonical;
+  }
   auto share = make_share(options);
   const DirectoryShare::Change change = share->change();
   auto index = make_index(options, *share);

@@ -18,6 +18,10 @@ namespace alnair {
 
 struct DirectoryOptions {
   std::string directory;  // made if it is missing (its parent too), mode 0700
+  // Not empty: `directory` lies below this one, which other hosts, and as far as `mode` allows other users, write too. It
+  // is made if no more than its last folder is missing, and not made again when it disappears. Owners do not matter.
+  std::string root;
+  std::uint32_t mode = 0700;  // of what is made below `root`; files get its read and write bits
   std::string
       node_directory;  // node memory's: locks and what processes share; empty: this process shares nothing
   std::uint64_t limit_bytes = 0;  // of all files in it; 0: leave a tenth of the disk free
@@ -30,6 +34,7 @@ struct DirectoryOptions {
       5'000};  // age at which an open segment is sealed by the next get or put
   std::chrono::milliseconds stall_limit{10'000};  // a call to the file system that takes longer hangs
   std::chrono::milliseconds rescan_after{500};    // reads look for other hosts' segments no more often
+  std::chrono::milliseconds relist_after{0};      // then they do not trust the directory's time of change; 0: they do
   std::size_t read_threads = 8;
   std::uint64_t segment_bytes = 0;    // 0: 64 MiB, or less where the limit is small
   std::shared_ptr<FileSystem> files;  // null: the real one
@@ -38,7 +43,8 @@ struct DirectoryOptions {
 class DirectoryTier : public Tier {
  public:
   // Makes the directory if need be. Throws CacheError if it belongs to another user, or is no directory (a
-  // symbolic link, say). Anything else that is wrong with it makes a tier that misses, and is logged.
+  // symbolic link, say); ConfigError if `root` and its parent are missing, or it is no directory. Anything else that is
+  // wrong with it makes a tier that misses, and is logged.
   explicit DirectoryTier(DirectoryOptions options);
   // Seals what is open. Waits while the file system answers.
   ~DirectoryTier() override;

@@ -52,12 +52,13 @@ void DirectoryWriter::scan() {
   // Before the listing: what changes during it is seen by the next scan. Times are coarse, so that a later
   // change may leave an equal one; hence a time is relied on only when it was long ago.
   const std::int64_t modified = system.modified(files_.directory());
-  if (modified > 0 && modified == shared.settled) return;
+  const bool settled = modified > 0 && modified == shared.settled;
+  if (settled && (options_.relist_after.count() == 0 || Clock::now() < listed_ + options_.relist_after)) return;
   const DirectoryShare::Change change = share_.change();
   if (!change) return;
   std::vector<FileInfo> listing;
   int error = modified < 0 ? static_cast<int>(modified) : system.list(files_.directory(), listing);
-  if (error == -ENOENT) error = 0;  // gone: so are the segments
+  if (is_gone(error)) error = 0;  // so are the segments
   if (error < 0) {
     files_.fault(error, "list", "");
     return;
@@ -81,6 +82,7 @@ void DirectoryWriter::scan() {
   }
   if (!writers && now_ns() - modified > kSettledAfterNs) shared.settled = modified;
   shared.scanned = 1;
+  listed_ = Clock::now();
 }
 
 void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
@@ -91,7 +93,7 @@ void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
   } else if (error == 0) {
     metrics().add(files_.id(), TierCounter::kCorrupt);
     files_.files()->remove(files_.path(file.name));
-  } else if (error != -ENOENT) {
+  } else if (!is_gone(error)) {
     files_.fault(error, "read", file.name);
   }
 }
@@ -165,7 +167,8 @@ DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t 
   const DirectoryShare::Change change = share_.change();
   if (!change) return {};
   FileSystem& system = *files_.files();
-  if (system.modified(files_.directory()) == -ENOENT) {  // deleted under us
+  // Deleted under us. A shared directory is not made again: its file system may just not be mounted.
+  if (options_.root.empty() && is_gone(system.modified(files_.directory()))) {
     system.make_directory(options_.directory);
     system.make_directory(files_.directory());
   }
@@ -268,7 +271,7 @@ bool DirectoryWriter::copy(const SegmentNonce& from,
   int error = 0;
   const auto footer = files_.read_footer(from, error);
   const auto segment = footer ? files_.open(from, error) : nullptr;
-  if (segment == nullptr) return error == -ENOENT;  // evicted meanwhile
+  if (segment == nullptr) return is_gone(error);  // evicted meanwhile
   const auto is_source = [&](const ChunkPlace& place) {
     return std::any_of(sources.begin(), sources.end(),
                        [&](const auto& source) { return source.second.nonce == place.segment; });

@@ -62,6 +62,7 @@ class DirectoryWriter {
   DirectorySpace& space_;
   OpenChunks& open_chunks_;
   std::map<DatasetTag, Open> open_;
+  Clock::time_point listed_{};      // the last time that the whole directory was
   std::atomic<Clock::rep> oldest_;  // when the oldest open segment was opened
   // No room was found for so many bytes: do not look again before that time.
   std::uint64_t full_for_bytes_ = 0;

@@ -47,7 +47,11 @@ std::int64_t transfer(std::span<const iovec> pieces, std::uint64_t offset, Call 
 }  // namespace
 
 int FileSystem::open(const std::string& path, int flags) {
-  return result(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600));
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode_ & 0666);
+  const int opened = result(fd);
+  if (fd >= 0 && (flags & O_CREAT) != 0 && (mode_ & 0077) != 0)
+    (void)!::fchmod(fd, mode_ & 0666);  // the umask may have taken bits; not ours to change: no matter
+  return opened;
 }
 
 void FileSystem::close(int fd) { ::close(fd); }
@@ -83,7 +87,8 @@ int FileSystem::rename(const std::string& from, const std::string& to) {
 int FileSystem::remove(const std::string& path) { return result(::unlink(path.c_str())); }
 
 int FileSystem::make_directory(const std::string& path) {
-  return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST ? 0 : -errno;
+  if (::mkdir(path.c_str(), mode_ & 0777) < 0) return errno == EEXIST ? 0 : -errno;
+  return mode_ == 0700 ? 0 : result(::chmod(path.c_str(), mode_));
 }
 
 int FileSystem::list(const std::string& path, std::vector<FileInfo>& files) {
@@ -103,8 +108,12 @@ int FileSystem::list(const std::string& path, std::vector<FileInfo>& files) {
 }
 
 std::int64_t FileSystem::modified(const std::string& path) {
+  const int directory = result(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory < 0) return directory;
   struct stat info;
-  return ::stat(path.c_str(), &info) < 0 ? -errno : nanoseconds(info.st_mtim);
+  const std::int64_t modified = ::fstat(directory, &info) < 0 ? -errno : nanoseconds(info.st_mtim);
+  ::close(directory);
+  return modified;
 }
 
 int FileSystem::space(const std::string& path, DiskSpace& space) {

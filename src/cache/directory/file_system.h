@@ -5,6 +5,7 @@
 // an IoPool make them. Thread-safe, like the system calls.
 #pragma once
 
+#include <errno.h>
 #include <sys/uio.h>
 
 #include <cstdint>
@@ -27,11 +28,16 @@ struct DiskSpace {
   std::uint64_t free_bytes = 0;  // to this user
 };
 
+// Whether an error says that a file is not there (any more): ESTALE is how NFS tells that another host removed it.
+constexpr bool is_gone(std::int64_t error) { return error == -ENOENT || error == -ESTALE; }
+
 class FileSystem {
  public:
+  // `mode` is what directories are made with, whatever the umask; files get its read and write bits.
+  explicit FileSystem(std::uint32_t mode = 0700) : mode_(mode) {}
   virtual ~FileSystem() = default;
 
-  virtual int open(const std::string& path, int flags);  // O_CLOEXEC and mode 0600 are added
+  virtual int open(const std::string& path, int flags);  // O_CLOEXEC and O_NOFOLLOW are added
   virtual void close(int fd);
   // Reads until the pieces are full or the file ends, and returns the bytes read.
   virtual std::int64_t read(int fd, std::span<const iovec> pieces, std::uint64_t offset);
@@ -42,12 +48,16 @@ class FileSystem {
   virtual int sync(int fd);
   virtual int rename(const std::string& from, const std::string& to);
   virtual int remove(const std::string& path);
-  virtual int make_directory(const std::string& path);  // mode 0700; one that exists is success
+  virtual int make_directory(const std::string& path);  // not its parent; one that exists is success
   // The regular files of a directory, in no order.
   virtual int list(const std::string& path, std::vector<FileInfo>& files);
-  // When the directory's entries last changed, in ns since 1970.
+  // When the directory's entries last changed, in ns since 1970, by the file system's clock. Asks a network file system's
+  // server, not what this host remembers.
   virtual std::int64_t modified(const std::string& path);
   virtual int space(const std::string& path, DiskSpace& space);
+
+ private:
+  const std::uint32_t mode_;
 };
 
 // An open descriptor, closed with its last owner.
