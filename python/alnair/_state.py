@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from ._collections import Objects
 from ._core import Handle
+from ._log import logger
 from ._packed import Handles, Keys, Packed, Token, lend, lent, pack, position
 from ._progress import Progress
 from ._source import Source
@@ -32,7 +33,9 @@ class State:
     def __init__(self, source: Source, window: int = 0) -> None:
         self.source = source
         self.window = window
+        self.lengths: Dict[int, int] = {}  # of the windows that a loader has been through: their samples
         self._windows: Optional[List[Window]] = None
+        self._said_that_keys_are_the_windows = False
         self._lock = threading.RLock()  # held while a window is loaded and converted
         self.reset()
 
@@ -63,6 +66,20 @@ class State:
     def current(self) -> Window:
         """The current window."""
         return self.windows[self.window]
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the current window."""
+        return Keys(self.source, range(self.current.start, self.current.stop))
+
+    def warn_of_windows(self) -> None:
+        """Says once that the dataset's keys are one window's."""
+        if len(self.windows) > 1 and not self._said_that_keys_are_the_windows:
+            self._said_that_keys_are_the_windows = True
+            logger.warning(
+                "dataset.keys has the %d keys of the current window, one of %d; dataset.all_keys has all %d",
+                len(self.current), len(self.windows), len(self.source.core),
+            )  # fmt: skip
 
     def prepare(self, convert: Convert) -> None:
         """Loads the window and converts it, unless that is done, or this thread is in the middle of it."""

@@ -12,6 +12,21 @@ from ._source import Source
 from .errors import ConfigError
 
 
+class WindowIndex(int):
+    """The first index of a batch, on its way to a worker that may be at another window."""
+
+    window: int
+
+    def __new__(cls, index: int, window: int) -> "WindowIndex":
+        """An index that says of which window it is."""
+        made = super().__new__(cls, index)
+        made.window = window
+        return made
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return WindowIndex, (int(self), self.window)
+
+
 class Window(Sequence):  # type: ignore[type-arg]
     """A part of the dataset that is loaded at once: for each object a dict with its `name`, `key` (a handle) and `size`."""
 

@@ -13,7 +13,7 @@ from ._file import open_object
 from ._packed import Handles, Keys
 from ._source import Source
 from ._state import State
-from ._windows import Window
+from ._windows import Window, WindowIndex
 from .errors import NotFoundError, OptionTypeError, OutOfRangeError
 
 if TYPE_CHECKING:
@@ -135,8 +135,14 @@ class AlnairJobDataset(_Base[Any]):
     @property
     def keys(self) -> Keys:
         """The full keys of the current window's objects, in bytewise order."""
-        window = self._alnair.current
-        return Keys(self._alnair.source, range(window.start, window.stop))
+        self._alnair.warn_of_windows()
+        return self._alnair.keys
+
+    @property
+    def all_keys(self) -> Keys:
+        """The full keys of all objects, whichever window is the current one."""
+        source = self._alnair.source
+        return Keys(source, range(len(source.core)))
 
     @property
     def data(self) -> Any:
@@ -167,7 +173,12 @@ class AlnairJobDataset(_Base[Any]):
 
     def __convert__(self) -> Tuple[Any, Any]:
         """Turns ``self.keys`` and ``self.data`` into ``(samples, targets)``. To be overridden."""
-        return self.data, self.keys
+        return self.data, self._alnair.keys
+
+    def _has_a_sample_for_each_object(self) -> bool:
+        kind = type(self)
+        own = kind.__convert__ is AlnairJobDataset.__convert__ and not hasattr(kind, "__preprocess__")
+        return own and kind.__len__ is AlnairJobDataset.__len__
 
     def _converted(self) -> Tuple[Any, Any]:
         convert, name = self.__convert__, "__convert__"
@@ -273,6 +284,10 @@ class AlnairJobDataset(_Base[Any]):
     def __getitems__(self, indices: Sequence[int]) -> List[Any]:
         """The items of a batch: their objects are fetched at once, then ``self[index]`` is called for each."""
         state = self._alnair
+        if indices and type(indices[0]) is WindowIndex:  # in a worker that stays while the windows pass
+            if state.window != indices[0].window:
+                self.load_data(indices[0].window)
+            indices = [int(index) for index in indices]
         if not state.ready:
             state.prepare(self._converted)
         objects = state.objects

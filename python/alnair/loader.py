@@ -6,13 +6,11 @@ import os
 from typing import Any, Iterator, Optional
 
 from . import _torch  # noqa: F401  (first: it checks that there is a PyTorch)
-from . import _values
+from . import _values, _windowed
 
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler  # isort: skip
+from torch.utils.data import DataLoader  # isort: skip
 
 from ._ahead import Ahead
-from .dataset import AlnairJobDataset
-from .errors import ConfigError
 
 _lookahead = _values.at_least(0, "a number of MiB")
 
@@ -28,7 +26,9 @@ class AlnairJobDataLoader(DataLoader[Any]):
         lookahead: MiB of objects that are brought ahead of the loop at most, by the process of the loop, whatever
             ``num_workers``; 0 turns it off. Default: ALNAIR_LOOKAHEAD, else what fits node memory's transit area.
 
-    A dataset of several windows (``lazyloading=False`` with ``maxmemory``) is read window by window.
+    A dataset of several windows (``lazyloading=False`` with ``maxmemory``) is read window by window: no batch spans two of them,
+    ``shuffle`` shuffles their order and the samples within, and ``len()`` is known after the first epoch. A ``DistributedSampler``
+    is remade for each window; other samplers than PyTorch's sequential, random and distributed ones are refused.
     """
 
     def __init__(self, dataset: Any, *args: Any, lookahead: Optional[int] = None, **kwargs: Any) -> None:
@@ -42,6 +42,8 @@ class AlnairJobDataLoader(DataLoader[Any]):
 
     @property
     def _index_sampler(self) -> Any:  # what the base class draws batches of indices from
+        if _windowed.has_windows(self.dataset):
+            return _windowed.WindowSampler(self)
         sampler = super()._index_sampler
         if self.lookahead == 0:
             return sampler
@@ -49,22 +51,10 @@ class AlnairJobDataLoader(DataLoader[Any]):
         return Ahead(sampler, self.dataset, in_flight, (self.lookahead or 0) << 20)
 
     def __iter__(self) -> Any:
-        dataset = self.dataset
-        if isinstance(dataset, AlnairJobDataset) and len(dataset.chunks) > 1:
-            return self._windows(dataset)
-        return super().__iter__()
+        return _windowed.Epoch(self) if _windowed.has_windows(self.dataset) else super().__iter__()
 
-    def _windows(self, dataset: AlnairJobDataset) -> Iterator[Any]:
-        sampler = getattr(self.batch_sampler, "sampler", self.sampler)
-        if type(sampler) not in (SequentialSampler, RandomSampler):
-            raise ConfigError(
-                f"a dataset of {len(dataset.chunks)} windows cannot be read in the order of a {type(sampler).__name__}; "
-                "use lazyloading=True"
-            )
-        for window in range(len(dataset.chunks)):
-            dataset.load_data(window)
-            if len(dataset) > 0:
-                yield from self._get_iterator()  # workers get the new window
+    def __len__(self) -> int:
+        return _windowed.length(self) if _windowed.has_windows(self.dataset) else super().__len__()
 
     def __next__(self) -> Any:
         """The next batch of this loader's own epoch; StopIteration at its end, after which another begins."""

@@ -263,13 +263,3 @@ def test_extra_parameters_are_keyword_only_and_attributes(source, monkeypatch):
     for wrong in (-1, "much"):
         with pytest.raises(alnair.ConfigError, match="lookahead: expected a number of MiB of at least 0, not"):
             AlnairJobDataLoader(dataset, lookahead=wrong)
-
-
-def test_a_dataset_of_windows_refuses_samplers_that_know_one_window(tmp_path):
-    (tmp_path / "large").mkdir()
-    for number in range(3):
-        (tmp_path / "large" / f"{number}").write_bytes(bytes(900_000))
-    dataset = AlnairJobDataset(source=f"file://{tmp_path}/large", lazyloading=False, maxmemory=1)
-    loader = AlnairJobDataLoader(dataset, sampler=data.SubsetRandomSampler([0]))
-    with pytest.raises(alnair.ConfigError, match="a dataset of 3 windows cannot be read in the order of a SubsetRandomSampler"):
-        list(loader)
