@@ -27,9 +27,6 @@ struct EntryMatch {
 std::vector<EntryMatch> look_up_entries(ObjectSource& source, std::span<const std::string> entries,
                                         const Interrupt& interrupt);
 
-// Up to `limit` of `names` that are nearest to `wanted` by edit distance. Pure.
-std::vector<std::string> nearest_names(std::string_view wanted, std::vector<std::string> names, std::size_t limit);
-
 // 'a', 'b': for messages. Pure.
 std::string quoted_list(const std::vector<std::string>& names);
 

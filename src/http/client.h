@@ -115,8 +115,4 @@ struct HttpClientOptions {
 // end of the process, ends what is in flight with kCancelled.
 std::shared_ptr<HttpClient> make_http_client(const HttpClientOptions& options);
 
-// The certificates to trust: AWS_CA_BUNDLE, SSL_CERT_FILE, CURL_CA_BUNDLE, else the first of the usual places
-// of Linux distributions that exists. Empty: none found, libcurl's own default counts.
-std::string find_ca_bundle();
-
 }  // namespace alnair

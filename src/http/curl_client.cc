@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "alnair/core/error.h"
+#include "core/ca_bundle.h"
 #include "core/fork.h"
 #include "http/client.h"
 #include "http/event_loop.h"

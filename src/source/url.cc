@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "alnair/core/error.h"
+#include "core/percent.h"
 
 namespace alnair {
 namespace {
@@ -53,28 +54,6 @@ std::optional<std::string> take_scheme(std::string_view& rest) {
   }
   rest.remove_prefix(end + 3);
   return scheme;
-}
-
-int hex_digit(char c) {
-  if (is_digit(c)) return c - '0';
-  if (lower(c) >= 'a' && lower(c) <= 'f') return lower(c) - 'a' + 10;
-  return -1;
-}
-
-std::optional<std::string> percent_decoded(std::string_view text) {
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      result.push_back(text[i]);
-      continue;
-    }
-    if (text.size() - i < 3) return std::nullopt;
-    const int high = hex_digit(text[i + 1]), low = hex_digit(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    result.push_back(static_cast<char>(high << 4 | low));
-    i += 2;
-  }
-  return result;
 }
 
 SourceUrl parse_s3(std::string_view rest, std::string_view url, std::string_view option) {

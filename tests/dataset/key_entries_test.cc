@@ -6,7 +6,6 @@
 #include <thread>
 
 #include "alnair/core/error.h"
-#include "dataset/entry_lookup.h"
 #include "support/map_source.h"
 
 namespace alnair {
@@ -156,10 +155,6 @@ TEST_F(KeyEntries, AWaitForManyEntriesCanBeInterrupted) {
     if (++asked == 2) throw Stopped();
   };
   EXPECT_THROW(resolve_key_entries(source, {}, std::vector<std::string>{"a", "b", "c"}, warnings_, interrupt), Stopped);
-}
-
-TEST(NearestNames, AreOrderedByEditDistance) {
-  EXPECT_THAT(nearest_names("trian", {"val", "train", "trail", "t"}, 2), ElementsAre("train", "trail"));
 }
 
 }  // namespace

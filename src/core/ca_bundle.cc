@@ -1,15 +1,15 @@
+#include "core/ca_bundle.h"
+
 #include <unistd.h>
 
 #include <cstdlib>
-
-#include "http/client.h"
 
 namespace alnair {
 
 std::string find_ca_bundle() {
   for (const char* variable : {"AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"})
     if (const char* value = std::getenv(variable); value != nullptr && *value != '\0') return value;
-  // A libcurl that was built elsewhere (in a wheel) looks where its builder's distribution keeps them.
+  // A library that was built elsewhere (in a wheel) looks where its builder's distribution keeps them.
   for (const char* path : {"/etc/ssl/certs/ca-certificates.crt",  // Debian, Ubuntu, Arch, Alpine, Gentoo
                            "/etc/pki/tls/certs/ca-bundle.crt",    // Fedora, RHEL 6 to 9
                            "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  // RHEL, CentOS
