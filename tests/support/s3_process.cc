@@ -1,10 +1,6 @@
 #include "support/s3_process.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -20,23 +16,6 @@ namespace {
 
 constexpr const char* kKeyId = "TESTKEYID";
 constexpr const char* kSecret = "testsecret0123456789";
-
-pid_t spawn(const std::vector<std::string>& arguments) {
-  std::vector<char*> argv;
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  const pid_t parent = getpid();
-  const pid_t child = fork();
-  if (child != 0) return child;
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(127);
-  setenv("ROOT_ACCESS_KEY", kKeyId, 1);
-  setenv("ROOT_SECRET_KEY", kSecret, 1);
-  const int null = open("/dev/null", O_RDWR);
-  for (const int fd : {0, 1, 2}) dup2(null, fd);
-  execv(argv[0], argv.data());
-  _exit(127);
-}
 
 }  // namespace
 
@@ -73,13 +52,9 @@ S3Process::S3Process(Program program, const std::string& path, const std::string
     arguments.push_back("posix");
   }
   arguments.push_back(directory_.path());
-  process_ = spawn(arguments);
+  process_.emplace(arguments, std::vector<std::pair<std::string, std::string>>{{"ROOT_ACCESS_KEY", kKeyId},
+                                                                               {"ROOT_SECRET_KEY", kSecret}});
   wait_until_it_answers();
-}
-
-S3Process::~S3Process() {
-  kill(process_, SIGKILL);
-  waitpid(process_, nullptr, 0);
 }
 
 S3Options S3Process::options() const {
@@ -96,7 +71,7 @@ void S3Process::wait_until_it_answers() {
     HttpRequest request;
     request.url = url_ + "/";
     if (http_->call(std::move(request)).status != 0) return;
-    if (waitpid(process_, nullptr, WNOHANG) == process_) break;
+    if (!process_->running()) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   throw std::runtime_error("the S3 server does not start");

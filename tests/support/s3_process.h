@@ -4,15 +4,15 @@
 // The programs come from ALNAIR_TEST_RCLONE and ALNAIR_TEST_VERSITYGW (tests/run sets them).
 #pragma once
 
-#include <sys/types.h>
-
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "alnair/source/s3_source.h"
 #include "http/client.h"
 #include "s3/sigv4.h"
+#include "support/child_process.h"
 #include "support/temporary_directory.h"
 
 namespace alnair::testing {
@@ -25,7 +25,6 @@ class S3Process {
   // and `key`: PEM files, to speak TLS.
   static std::unique_ptr<S3Process> start(Program program, const std::string& certificate = "",
                                           const std::string& key = "");
-  ~S3Process();
 
   const std::string& url() const { return url_; }
   S3Options options() const;
@@ -46,7 +45,7 @@ class S3Process {
   std::string ca_bundle_;
   std::string host_;
   std::string url_;
-  pid_t process_ = -1;
+  std::optional<ChildProcess> process_;
   SigningKeyCache signing_keys_;
   std::shared_ptr<HttpClient> http_;
 };
