@@ -26,21 +26,10 @@
 #include <vector>
 
 #include "alnair/core/bytes.h"
+#include "redis/reply.h"
 #include "redis/url.h"
 
 namespace alnair::redis {
-
-// What a server answered. Arrays nest.
-struct Reply {
-  enum class Type { kNil, kStatus, kInteger, kBulk, kArray, kError };
-  Type type = Type::kNil;
-  std::int64_t integer = 0;
-  View bytes = {};                   // of kBulk, kStatus, kError
-  std::vector<Reply> elements = {};  // of kArray
-
-  bool is_nil() const { return type == Type::kNil; }
-  std::string_view text() const { return bytes.text(); }
-};
 
 // Why there is no reply, by what the caller does next.
 enum class Failure {
@@ -180,9 +169,5 @@ class Client {
 // (redis/url.h) and for TLS files that cannot be read.
 std::shared_ptr<Client> open(std::string_view url);
 std::shared_ptr<Client> open(const Options& options);
-
-// The hash slot of a key: CRC16 of it, or of what stands between its first '{' and the next '}'. Pure.
-std::uint16_t slot_of(std::string_view key);
-constexpr std::uint16_t kSlots = 16384;
 
 }  // namespace alnair::redis
