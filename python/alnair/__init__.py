@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ._core import __version__ as __version__
     from ._stats import stats
     from .dataset import AlnairJobDataset
-    from .loader import AlnairJobDataLoader
+    from .loader import AlnairJobDataLoader, attach
 
 # Loaded at first use: importing alnair starts nothing and needs nothing, and only the loader needs PyTorch.
 _LAZY = {
@@ -50,6 +50,7 @@ _LAZY = {
     "Handle": "._core",
     "View": "._core",
     "__version__": "._core",
+    "attach": ".loader",
     "stats": "._stats",
 }
 
@@ -71,6 +72,7 @@ __all__ = [
     "TimeoutError",
     "View",
     "__version__",
+    "attach",
     "stats",
 ]
 

@@ -8,43 +8,192 @@ the random state that it is about to use. A prediction that turns out wrong cost
 from __future__ import annotations
 
 import copy
-from typing import Any, Iterable, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 
-def _copy_of(generator: Optional[torch.Generator]) -> Optional[torch.Generator]:
-    generator = torch.default_generator if generator is None else generator
-    if generator.device.type != "cpu":
-        return None
-    twin = torch.Generator()
-    twin.set_state(generator.get_state())
-    return twin
+class Unknown(Exception):
+    """What a sampler will yield cannot be told without drawing from it."""
 
 
-def predict(sampler: Any) -> Optional[Iterable[int]]:
-    """The indices that `sampler` is about to yield, batches flattened; None if that cannot be known.
+def members(item: Any) -> List[Any]:
+    """The indices in what a sampler yields: a batch of them, or a single one. Raises Unknown for a batch that ends."""
+    if isinstance(item, (list, tuple)):
+        return item if isinstance(item, list) else list(item)
+    if isinstance(item, (int, str)) or not hasattr(item, "__iter__") or getattr(item, "ndim", None) == 0:
+        return [item]
+    if hasattr(item, "__len__") and hasattr(item, "__getitem__"):
+        return list(item)
+    raise Unknown(f"a batch of type {type(item).__name__}, which only the loader may go through")
 
-    To be called right before the first index is drawn. Only exact types are known: a subclass may do anything.
-    """
-    kind = type(sampler)
-    if kind is BatchSampler:
-        return predict(sampler.sampler)
-    if kind in (list, tuple, range):
-        return sampler  # type: ignore[no-any-return]
-    if kind in (SequentialSampler, DistributedSampler):
-        return iter(sampler)  # a function of their attributes
-    if kind not in (RandomSampler, SubsetRandomSampler, WeightedRandomSampler):
+
+def flat(items: Iterable[Any]) -> Iterator[Any]:
+    """The indices in what a sampler yields, one by one."""
+    for item in items:
+        if type(item) is int:
+            yield item
+        else:
+            yield from members(item)
+
+
+class Prediction:
+    """A copy of a sampler, with copies of the generators that it draws from."""
+
+    def __init__(self, sampler: Any, drawn: Optional[Iterator[Any]] = None, seeds: Optional[torch.Generator] = None) -> None:
+        """To be made right before the first index is drawn from `drawn`, which is iter(sampler).
+
+        Args:
+            seeds: the generator that the loader draws a seed from between two epochs.
+
+        Raises:
+            Unknown: it cannot be told what the sampler will yield.
+        """
+        self._generators: Dict[int, torch.Generator] = {}
+        self._next: List[Callable[[], None]] = []  # what happens to a sampler between two epochs
+        self._sound = True  # whether the epoch after this one can be told
+        self._seeds = seeds
+        self._twin = self._copy(sampler)
+        iterator = self._ITERATORS.get(_name(type(drawn)))
+        self._begun: Iterable[Any] = self._twin if iterator is None else iterator(self, drawn)
+
+    def this_epoch(self) -> Iterator[Any]:
+        """The indices that the sampler is about to yield, batches flattened. To be called once."""
+        return flat(self._begun)
+
+    def next_epoch(self) -> Optional[Iterator[Any]]:
+        """Those of the epoch after it; None where that cannot be told. To be called when this one has been gone through."""
+        if not self._sound:
+            return None
+        for change in self._next:
+            change()
+        if self._seeds is not None and id(self._seeds) in self._generators:
+            torch.empty((), dtype=torch.int64).random_(generator=self._generators[id(self._seeds)])
+        return flat(self._twin)
+
+    # Copies.
+
+    def _copy(self, sampler: Any) -> Any:
+        kind = type(sampler)
+        make = self._SAMPLERS.get(kind) or self._FOREIGN.get(_name(kind))
+        if make is None:
+            raise Unknown(f"a sampler of type {kind.__name__}")
+        return make(self, sampler)
+
+    def _generator(self, generator: Optional[torch.Generator]) -> torch.Generator:
+        if generator is None:
+            generator = torch.default_generator
+            self._sound = False  # the loop draws from it too
+        if generator.device.type != "cpu":
+            raise Unknown(f"a generator on {generator.device}")
+        if id(generator) not in self._generators:
+            twin = torch.Generator()
+            twin.set_state(generator.get_state())
+            self._generators[id(generator)] = twin
+        return self._generators[id(generator)]
+
+    def _as_it_is(self, sampler: Any) -> Any:
+        return sampler  # a function of its attributes: going through it changes nothing
+
+    def _with_generator(self, sampler: Any) -> Any:
+        twin = copy.copy(sampler)
+        twin.generator = self._generator(sampler.generator)
+        return twin
+
+    def _random(self, sampler: RandomSampler) -> Any:
+        twin = self._with_generator(sampler)
+        if sampler.generator is None:  # it takes a seed from the global generator, and the rest from one of its own
+            seed = int(torch.empty((), dtype=torch.int64).random_(generator=twin.generator).item())
+            twin.generator = torch.Generator()
+            twin.generator.manual_seed(seed)
+        return twin
+
+    def _weighted(self, sampler: WeightedRandomSampler) -> Any:
+        if sampler.weights.device.type != "cpu":
+            raise Unknown(f"weights on {sampler.weights.device}")
+        return self._with_generator(sampler)
+
+    def _distributed(self, sampler: DistributedSampler) -> Any:  # type: ignore[type-arg]
+        twin = copy.copy(sampler)
+        self._next.append(lambda: twin.set_epoch(twin.epoch + 1))
+        return twin
+
+    def _batches(self, sampler: BatchSampler) -> Any:
+        twin = copy.copy(sampler)
+        twin.sampler = self._copy(sampler.sampler)
+        return twin
+
+    # Of accelerate.
+
+    def _seedable(self, sampler: Any) -> Any:  # seeds its generator anew for each epoch, and counts those itself
+        twin = copy.copy(sampler)
+        twin.generator = torch.Generator()
+        return twin
+
+    def _shard(self, sampler: Any) -> Any:
+        if isinstance(sampler.batch_sampler, (list, tuple)):
+            raise Unknown("batches that the sampler changes as it goes")
+        twin = copy.copy(sampler)
+        twin.batch_sampler = self._copy(sampler.batch_sampler)
+        return twin
+
+    # Of torchdata, whose iterators hold the state and can be set to an earlier one.
+
+    def _stateful_random(self, sampler: Any) -> Any:
+        self._sound = False  # it draws when an iterator is made, which loaders do more than once an epoch
+        return self._with_generator(sampler)
+
+    def _random_iterator(self, drawn: Any) -> Any:
+        twin = copy.copy(drawn)
+        twin.sampler = self._copy(drawn.sampler)
+        return twin
+
+    def _batch_iterator(self, drawn: Any) -> Any:
+        twin, inner = copy.copy(drawn), drawn.sampler_iter
+        iterator = self._ITERATORS.get(_name(type(inner)))
+        if iterator is not None:
+            twin.sampler_iter = iterator(self, inner)
+        elif drawn.samples_yielded == 0 or hasattr(drawn.sampler, "load_state_dict"):
+            twin.sampler_iter = iter(self._copy(drawn.sampler))
+        else:
+            raise Unknown("a sampler that was resumed by skipping")
+        return twin
+
+    _SAMPLERS: Dict[type, Callable[["Prediction", Any], Any]] = {
+        list: _as_it_is,
+        tuple: _as_it_is,
+        range: _as_it_is,
+        SequentialSampler: _as_it_is,
+        RandomSampler: _random,
+        SubsetRandomSampler: _with_generator,
+        WeightedRandomSampler: _weighted,
+        DistributedSampler: _distributed,
+        BatchSampler: _batches,
+    }  # exact types: a subclass may do anything
+    _FOREIGN: Dict[str, Callable[["Prediction", Any], Any]] = {
+        "accelerate.data_loader.SeedableRandomSampler": _seedable,
+        "accelerate.data_loader.BatchSamplerShard": _shard,
+        "torchdata.stateful_dataloader.sampler.RandomSampler": _stateful_random,
+        "torchdata.stateful_dataloader.sampler.BatchSampler": _batches,
+        "torchdata.stateful_dataloader.sampler.StatefulDistributedSampler": _distributed,
+    }
+    _ITERATORS: Dict[str, Callable[["Prediction", Any], Any]] = {
+        "torchdata.stateful_dataloader.sampler._StatefulRandomSamplerIterator": _random_iterator,
+        "torchdata.stateful_dataloader.sampler._BatchSamplerIterator": _batch_iterator,
+    }
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def predict(
+    sampler: Any, drawn: Optional[Iterator[Any]] = None, seeds: Optional[torch.Generator] = None
+) -> Optional[Prediction]:
+    """The Prediction of a sampler; None if there can be none."""
+    try:
+        return Prediction(sampler, drawn, seeds)
+    except Exception:  # whatever is wrong with the sampler, drawing from it will say so
         return None
-    generator = _copy_of(sampler.generator)
-    if generator is None or (kind is WeightedRandomSampler and sampler.weights.device.type != "cpu"):
-        return None
-    if kind is RandomSampler and sampler.generator is None:
-        # It takes a seed from the global generator, and the rest from one of its own.
-        seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
-        generator.manual_seed(seed)
-    twin = copy.copy(sampler)
-    twin.generator = generator
-    return iter(twin)

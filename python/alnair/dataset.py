@@ -166,10 +166,12 @@ class AlnairJobDataset(_Base[Any]):
         return self._alnair.windows
 
     _loads_itself = True  # False in a subclass that overrides load()
+    _maps_keys = False  # True in a subclass that overrides keys_of()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         cls._loads_itself = cls.load is AlnairJobDataset.load
+        cls._maps_keys = cls.keys_of is not AlnairJobDataset.keys_of
 
     def __convert__(self) -> Tuple[Any, Any]:
         """Turns ``self.keys`` and ``self.data`` into ``(samples, targets)``. To be overridden."""
@@ -179,6 +181,26 @@ class AlnairJobDataset(_Base[Any]):
         kind = type(self)
         own = kind.__convert__ is AlnairJobDataset.__convert__ and not hasattr(kind, "__preprocess__")
         return own and kind.__len__ is AlnairJobDataset.__len__
+
+    def keys_of(self, index: int) -> Iterable[Any]:
+        """The objects that ``self[index]`` reads, as handles or full keys; they are fetched ahead of the loop.
+
+        To be overridden where that is not the one object of ``data[index]``: several objects a sample, or another index.
+        Called in the process of the loop for indices that are still to come, and for each batch where it is read: it must
+        be cheap, and draw no random numbers. What it leaves out is fetched when it is read.
+        """
+        return (self.data[index],)
+
+    def _objects_of(self, indices: Iterable[int]) -> List[int]:
+        return [self._number(item) for index in indices for item in self.keys_of(index)]
+
+    def _number(self, item: Any) -> int:
+        """The manifest's index of a handle, a key, a window's item or an index."""
+        item = item["key"] if isinstance(item, dict) else item
+        number = item.index if type(item) is Handle else self._alnair.source.core.find(item) if isinstance(item, str) else item
+        if number is None:
+            raise NotFoundError(f"the dataset has no object {item!r}")
+        return number  # type: ignore[no-any-return]
 
     def _converted(self) -> Tuple[Any, Any]:
         convert, name = self.__convert__, "__convert__"
@@ -234,14 +256,8 @@ class AlnairJobDataset(_Base[Any]):
 
     def mload(self, chunks: Iterable[Any]) -> List[bytes]:
         """The bytes of many objects (a window, or handles or keys), fetched in parallel."""
-        source, indices = self._alnair.source, []
-        for item in range(chunks.start, chunks.stop) if isinstance(chunks, Window) else chunks:
-            item = item["key"] if isinstance(item, dict) else item
-            index = item.index if type(item) is Handle else source.core.find(item) if isinstance(item, str) else item
-            if index is None:
-                raise NotFoundError(f"the dataset has no object {item!r}")
-            indices.append(index)
-        return source.read_all(indices)
+        items = range(chunks.start, chunks.stop) if isinstance(chunks, Window) else chunks
+        return self._alnair.source.read_all([self._number(item) for item in items])
 
     def get_data(self, index: int, *, view: bool = False) -> Any:
         """Sample ``index``, loaded if it is a handle or a key."""
@@ -291,11 +307,13 @@ class AlnairJobDataset(_Base[Any]):
         if not state.ready:
             state.prepare(self._converted)
         objects = state.objects
-        if objects is not None:
-            try:
+        try:
+            if self._maps_keys:
+                state.source.hold(self._objects_of(indices))
+            elif objects is not None:
                 state.source.hold([objects[index] for index in indices])
-            except (IndexError, TypeError):
-                pass  # self[index] has the better message
+        except (LookupError, TypeError):
+            pass  # self[index] has the better message
         try:
             return [self[index] for index in indices]
         finally:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple, TypeVar
 
 from . import _torch  # noqa: F401  (first: it checks that there is a PyTorch)
 from . import _values, _windowed
 
 from torch.utils.data import DataLoader  # isort: skip
 
-from ._ahead import Ahead
+from ._ahead import Ahead, StatefulAhead
+from ._route import fetch_in_batches
+from .errors import OptionTypeError
 
 _lookahead = _values.at_least(0, "a number of MiB")
+_Loader = TypeVar("_Loader", bound="DataLoader[Any]")
+
+
+def _ahead_of(loader: Any, sampler: Any) -> Any:
+    """What a loader draws from in place of its index sampler."""
+    if loader.lookahead == 0 or loader._dataset_kind != 0:  # an iterable dataset draws no indices
+        return sampler
+    in_flight = loader.num_workers * (loader.prefetch_factor or 2)
+    seeds = None if loader.persistent_workers and loader.num_workers > 0 else loader.generator
+    kind = StatefulAhead if hasattr(sampler, "state_dict") else Ahead
+    return kind(sampler, loader.dataset, in_flight, (loader.lookahead or 0) << 20, seeds)
 
 
 class AlnairJobDataLoader(DataLoader[Any]):
@@ -22,7 +35,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
     random states are equal at every step. Over another dataset than Alnair's it is a plain DataLoader.
 
     Args:
-        dataset: an ``AlnairJobDataset``, also in ``Subset``s (``random_split``).
+        dataset: an ``AlnairJobDataset``, also in ``Subset``s (``random_split``) and ``ConcatDataset``s.
         lookahead: MiB of objects that are brought ahead of the loop at most, by the process of the loop, whatever
             ``num_workers``; 0 turns it off. Default: ALNAIR_LOOKAHEAD, else what fits node memory's transit area.
 
@@ -32,11 +45,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: Any, *args: Any, lookahead: Optional[int] = None, **kwargs: Any) -> None:
-        if lookahead is not None:
-            lookahead = _lookahead(lookahead, "lookahead")
-        elif os.environ.get("ALNAIR_LOOKAHEAD"):
-            lookahead = _lookahead(os.environ["ALNAIR_LOOKAHEAD"], "ALNAIR_LOOKAHEAD")
-        self.lookahead = lookahead
+        self.lookahead = _resolved(lookahead)
         self._own: Optional[Iterator[Any]] = None  # the epoch of next(loader)
         super().__init__(dataset, *args, **kwargs)
 
@@ -44,11 +53,11 @@ class AlnairJobDataLoader(DataLoader[Any]):
     def _index_sampler(self) -> Any:  # what the base class draws batches of indices from
         if _windowed.has_windows(self.dataset):
             return _windowed.WindowSampler(self)
-        sampler = super()._index_sampler
-        if self.lookahead == 0:
-            return sampler
-        in_flight = self.num_workers * (self.prefetch_factor or 2)
-        return Ahead(sampler, self.dataset, in_flight, (self.lookahead or 0) << 20)
+        return _ahead_of(self, super()._index_sampler)
+
+    def _get_iterator(self) -> Any:
+        fetch_in_batches(self.dataset)
+        return super()._get_iterator()
 
     def __iter__(self) -> Any:
         return _windowed.Epoch(self) if _windowed.has_windows(self.dataset) else super().__iter__()
@@ -65,3 +74,66 @@ class AlnairJobDataLoader(DataLoader[Any]):
         except StopIteration:
             self._own = None
             raise
+
+
+def attach(loader: _Loader, *, lookahead: Optional[int] = None) -> _Loader:
+    """Gives look-ahead to a DataLoader over an Alnair dataset, however it was built, and returns it.
+
+    For loaders that a framework makes: its batches and random states stay what they are. The loader's class becomes a subclass
+    of what it was. Over other datasets nothing changes. Loaders of accelerate (and so of Hugging Face's Trainer) are looked into.
+
+    Args:
+        loader: an instance of ``torch.utils.data.DataLoader`` or of a subclass.
+        lookahead: as for ``AlnairJobDataLoader``.
+
+    Raises:
+        ConfigError: it is no DataLoader, or ``lookahead`` is no number of MiB.
+    """
+    inner = vars(loader).get("base_dataloader", loader) if hasattr(loader, "__dict__") else loader
+    kind = type(inner)
+    if not issubclass(kind, DataLoader):
+        raise OptionTypeError(f"attach() takes a torch.utils.data.DataLoader, not {kind.__name__}")
+    inner.lookahead = _resolved(lookahead)
+    if kind not in _attached.values() and not issubclass(kind, AlnairJobDataLoader):
+        inner.__class__ = _with_look_ahead(kind)
+    return loader
+
+
+def _resolved(lookahead: Optional[int]) -> Optional[int]:
+    if lookahead is not None:
+        return _lookahead(lookahead, "lookahead")  # type: ignore[no-any-return]
+    if os.environ.get("ALNAIR_LOOKAHEAD"):
+        return _lookahead(os.environ["ALNAIR_LOOKAHEAD"], "ALNAIR_LOOKAHEAD")  # type: ignore[no-any-return]
+    return None
+
+
+_attached: Dict[type, type] = {}  # subclasses that attach() has made
+
+
+def _with_look_ahead(kind: Any) -> type:
+    if kind not in _attached:
+        # The only base is the class itself: Python exchanges an object's class only for one of the same layout.
+        class Attached(kind):  # type: ignore[misc]
+            lookahead: Optional[int] = None
+
+            @property
+            def _index_sampler(self) -> Any:
+                return _ahead_of(self, super()._index_sampler)
+
+            def _get_iterator(self) -> Any:
+                fetch_in_batches(self.dataset)
+                return super()._get_iterator()
+
+            def __reduce_ex__(self, protocol: Any) -> Tuple[Any, ...]:
+                return _restored, (kind, self.__dict__)
+
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            setattr(Attached, name, getattr(kind, name))
+        _attached[kind] = Attached
+    return _attached[kind]
+
+
+def _restored(kind: Any, state: Dict[str, Any]) -> Any:
+    loader = kind.__new__(_with_look_ahead(kind))
+    loader.__dict__.update(state)
+    return loader

@@ -1,12 +1,20 @@
 """AlnairJobDataLoader against PyTorch's own DataLoader."""
 
+import gc
+import inspect
+import itertools
+import os
+import random
+import threading
+
 import alnair
+import numpy.random  # noqa: F401  (PyTorch's workers import it: not while they collect what they have inherited)
 import pytest
 from alnair import AlnairJobDataset
 from conftest import KEYS, content_of
 
 torch = pytest.importorskip("torch")
-from alnair import AlnairJobDataLoader, _ahead, _order  # noqa: E402
+from alnair import AlnairJobDataLoader  # noqa: E402
 from torch.utils import data  # noqa: E402
 from torch.utils.data.distributed import DistributedSampler  # noqa: E402
 
@@ -99,118 +107,127 @@ def test_they_are_equal_with_persistent_workers(source):
     assert trace_of(AlnairJobDataLoader, dataset, "shuffle", False, **arguments) == expected
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "unknown" not in name and name != "batches in a list"])
-@pytest.mark.parametrize("generator", [False, True], ids=["global", "own generator"])
-def test_the_predicted_order_is_the_order(source, sampler, generator):
+class Odd(data.Sampler):
+    """Samplers that only PyTorch's own protocol fits: iterated once an epoch, drawn from one by one."""
+
+    def __init__(self, kind, generator):
+        self.kind, self.generator, self.epoch, self.lock = kind, generator, 0, threading.Lock()
+
+    def __iter__(self):  # with a side effect, and a lock that neither copies nor pickles
+        self.epoch += 1
+        for number in itertools.count():
+            if self.kind == "infinite" or number < 30:
+                yield int(torch.randint(len(KEYS), (), generator=self.generator)) if self.kind != "epochs" else self.epoch
+            elif self.kind == "raises":
+                raise ZeroDivisionError("the sampler's own")
+            else:
+                return
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("not to be copied")
+
+
+class Picky(AlnairJobDataset):
+    """Some samples fail."""
+
+    def __getitem__(self, index):
+        if index == 13:
+            raise ValueError("sample 13 is bad")
+        return super().__getitem__(index)
+
+
+def random_trace(loader_class, source, seed, workers, **extra):
+    """What a loop sees that is drawn from `seed`: batches, random states and errors, over some epochs."""
+    choose = random.Random(seed)
+    torch.manual_seed(seed)
+    generators = {"none": None, "own": torch.Generator().manual_seed(seed), "global": torch.default_generator}
+    generator = generators[choose.choice(list(generators))]
+    # A worker whose sample failed is waited for by PyTorch for 5 seconds.
+    dataset = choose.choice([AlnairJobDataset, AlnairJobDataset if workers else Picky])(source=source)
+    if choose.random() < 0.3:
+        dataset = data.random_split(dataset, [0.5, 0.5], generator=torch.Generator().manual_seed(seed))[0]
+    elif choose.random() < 0.3:
+        dataset = data.ConcatDataset([dataset, data.Subset(dataset, [3, 1, 4])])
+    name = choose.choice(["odd"] + list(SAMPLERS)) if type(dataset) is AlnairJobDataset else choose.choice(["sequential", "shuffle"])
+    if name == "odd":
+        arguments = {"sampler": Odd(choose.choice(["infinite", "epochs", "ends"] + ["raises"] * (not workers)), generator)}
+    else:
+        arguments = SAMPLERS[name](dataset, generator)
+    if "batch_sampler" not in arguments and "batch_size" not in arguments:
+        arguments["batch_size"] = choose.choice([3, 8, 100])
+        arguments["drop_last"] = choose.random() < 0.3 and arguments["batch_size"] < 20
+    arguments.setdefault("generator", choose.choice([generator, None]))
+    if workers:
+        persistent, factor = choose.random() < 0.5, choose.choice([1, 3])
+        arguments.update(num_workers=workers, persistent_workers=persistent, prefetch_factor=factor)
+    draws, stop = choose.choice([None, None, generator, torch.default_generator]), choose.choice([None, 1, 3])
+    loader, trace = loader_class(dataset, collate_fn=keys_of, **arguments, **extra), [name]
+    for epoch in range(3):
+        if workers:
+            gc.collect()  # iterators that errors hold, which forked workers would else collect
+        try:
+            for step, batch in enumerate(loader):
+                trace.append((batch, *(g.get_state().sum().item() for g in generators.values() if g is not None)))
+                if draws is not None:
+                    torch.rand(1, generator=draws)
+                if step == (stop if epoch == 1 else 15):
+                    break
+        except (ValueError, ZeroDivisionError) as error:
+            trace.append(str(error).splitlines()[-1])
+        if hasattr(loader.sampler, "set_epoch"):
+            loader.sampler.set_epoch(epoch + 1)
+        trace.append(torch.rand(1).item())
+    return trace
+
+
+@pytest.mark.parametrize("seed", range(400) if os.environ.get("ALNAIR_TEST_STRESS") else range(40))
+def test_any_loop_sees_what_pytorch_shows_it(source, seed):
+    workers = 2 if seed % 10 == 0 else 0
+    expected = random_trace(data.DataLoader, source, seed, workers)
+    assert random_trace(AlnairJobDataLoader, source, seed, workers) == expected
+    assert random_trace(lambda *a, **k: alnair.attach(data.DataLoader(*a, **k)), source, seed, workers) == expected
+
+
+@pytest.mark.parametrize("loader_class", [data.DataLoader, AlnairJobDataLoader])
+def test_persistent_workers_have_one_iterator_that_each_loop_begins_anew(source, loader_class):
     dataset = AlnairJobDataset(source=source)
-    arguments = SAMPLERS[sampler](dataset, torch.Generator().manual_seed(9) if generator else None)
-    loader = data.DataLoader(dataset, **{"batch_size": 8, **arguments} if "batch_sampler" not in arguments else arguments)
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    predicted = list(_order.predict(loader._index_sampler))
-    assert torch.equal(torch.get_rng_state(), before)
-    drawn = [i for batch in loader._index_sampler for i in (batch if isinstance(batch, list) else [batch])]
-    assert drawn == predicted[: len(drawn)]
-    assert drawn
+    loader = loader_class(dataset, batch_size=8, collate_fn=keys_of, num_workers=1, persistent_workers=True)
+    first = iter(loader)
+    next(first)
+    assert iter(loader) is first
+    assert [key for batch in first for key in batch] == KEYS
+    assert iter(loader_class(dataset)) is not iter(loader_class(dataset))
 
 
-@pytest.mark.parametrize("sampler", ["unknown", "unknown subclass"])
-def test_of_an_unknown_sampler_nothing_is_predicted(source, sampler):
+def test_next_of_the_loader_goes_through_epochs_of_its_own(source):
+    loader = AlnairJobDataLoader(AlnairJobDataset(source=source), batch_size=15, collate_fn=keys_of)
+    for _ in range(2):
+        assert next(loader) == KEYS[:15]
+        assert [key for batch in loader for key in batch] == KEYS  # a loop does not disturb it
+        assert next(loader) + next(loader) == KEYS[15:]
+        with pytest.raises(StopIteration):
+            next(loader)
+
+
+def test_every_argument_of_the_installed_pytorch_is_taken_and_kept(source):
     dataset = AlnairJobDataset(source=source)
-    assert _order.predict(SAMPLERS[sampler](dataset, None)["sampler"]) is None
-
-
-class Recorder:
-    """Stands in for the C++ dataset, and records what the prefetcher is told."""
-
-    def __init__(self, core):
-        self.core = core
-        self.calls = []
-
-    def __len__(self):
-        return len(self.core)
-
-    def __getattr__(self, name):
-        if not name.startswith("prefetch"):
-            return getattr(self.core, name)
-
-        def record(*arguments):
-            self.calls.append((name[9:] or "order", *(list(a) if not isinstance(a, int) else a for a in arguments)))
-
-        return record
-
-
-@pytest.fixture
-def recorded(source):
-    dataset = AlnairJobDataset(source=source)
-    recorder = dataset._alnair.source._core = Recorder(dataset._alnair.source.core)
-    return dataset, recorder.calls
-
-
-def test_the_whole_order_is_handed_over_at_the_first_batch_and_consumption_is_reported(recorded):
-    dataset, calls = recorded
-    iterator = iter(AlnairJobDataLoader(dataset, batch_size=15, collate_fn=list, lookahead=3))
-    assert calls == []  # nothing before it is asked for
-    for _ in iterator:
-        pass
-    assert calls == [("order", list(range(40)), 3 << 20), ("advance", 0), ("advance", 15), ("advance", 30)]
-    del iterator
-    assert calls[-1] == ("cancel",)
-
-
-def test_leaving_the_loop_cancels(recorded):
-    dataset, calls = recorded
-    for _ in AlnairJobDataLoader(dataset, batch_size=15, collate_fn=list):
-        break
-    assert [call[0] for call in calls] == ["order", "advance", "cancel"]
-    calls.clear()
-    with pytest.raises(ZeroDivisionError):
-        for _ in AlnairJobDataLoader(dataset, batch_size=15, collate_fn=list):
-            1 / 0  # noqa: B018
-    assert calls[0][0] == "order"
-
-
-def test_an_older_loop_does_not_disturb_a_newer_one(recorded):
-    dataset, calls = recorded
-    loader = AlnairJobDataLoader(dataset, batch_size=15, collate_fn=list)
-    older, newer = iter(loader), iter(loader)
-    next(older), next(newer)
-    calls.clear()
-    next(older)
-    del older
-    assert calls == []
-    next(newer)
-    assert calls == [("advance", 15)]
-
-
-def test_with_workers_what_the_loop_got_is_consumed_and_unknown_orders_are_handed_over_as_drawn(recorded):
-    dataset, calls = recorded
-    loader = AlnairJobDataLoader(dataset, batch_size=2, collate_fn=keys_of, num_workers=2, sampler=Unknown(16))
-    iterator = iter(loader)
-    assert calls[0] == ("order", [], 0)
-    assert [call[0] for call in calls[1:]] == ["extend"] * 4  # two batches for each worker
-    next(iterator)
-    assert [call[0] for call in calls[5:]] == ["extend", "advance"]
-    assert calls[-1] == ("advance", 2)
-    del iterator
-
-
-def test_indices_are_followed_through_subsets(recorded):
-    dataset, calls = recorded
-    inner = data.Subset(dataset, range(10, 30))
-    loader = AlnairJobDataLoader(data.Subset(inner, [3, 1]), batch_size=1, collate_fn=keys_of)
-    assert [batch for batch in loader] == [[KEYS[13]], [KEYS[11]]]
-    assert calls[0][:2] == ("order", [13, 11])
-    one, _ = data.random_split(dataset, [0.5, 0.5])
-    assert _ahead.trace(one).objects([0]).tolist() == [one.indices[0]]
-
-
-def test_samples_that_convert_reordered_map_to_their_objects(source):
-    class Reversed(AlnairJobDataset):
-        def __convert__(self):
-            return [self.data[key] for key in reversed(self.keys)], None
-
-    assert _ahead.trace(Reversed(source=source)).objects([0, 39]).tolist() == [39, 0]
+    given = {
+        "batch_size": 3, "shuffle": True, "num_workers": 1, "collate_fn": keys_of, "pin_memory": False, "drop_last": True,
+        "timeout": 60, "worker_init_fn": print, "multiprocessing_context": "fork", "generator": torch.Generator(),
+        "prefetch_factor": 3, "persistent_workers": True, "pin_memory_device": "", "in_order": False,
+    }  # fmt: skip
+    known = inspect.signature(data.DataLoader.__init__).parameters
+    assert set(known) - {"self", "dataset", "sampler", "batch_sampler"} <= set(given)
+    given = {name: value for name, value in given.items() if name in known}
+    loader = AlnairJobDataLoader(dataset, **given, lookahead=5)
+    for name, value in given.items():
+        if name not in ("shuffle", "multiprocessing_context"):
+            assert getattr(loader, name) == value
+    assert vars(loader)["lookahead"] == 5  # frameworks build a loader again from its attributes
+    assert isinstance(loader.sampler, data.RandomSampler)
+    assert loader.multiprocessing_context.get_start_method() == "fork"
+    assert sum(len(batch) for batch in loader) == 39
+    assert AlnairJobDataLoader(dataset, 7, True).batch_size == 7  # by position, as in the original
 
 
 def test_other_datasets_and_wrappers_lose_prefetching_only(source):
