@@ -192,15 +192,7 @@ class AlnairJobDataset(_Base[Any]):
         return (self.data[index],)
 
     def _objects_of(self, indices: Iterable[int]) -> List[int]:
-        return [self._number(item) for index in indices for item in self.keys_of(index)]
-
-    def _number(self, item: Any) -> int:
-        """The manifest's index of a handle, a key, a window's item or an index."""
-        item = item["key"] if isinstance(item, dict) else item
-        number = item.index if type(item) is Handle else self._alnair.source.core.find(item) if isinstance(item, str) else item
-        if number is None:
-            raise NotFoundError(f"the dataset has no object {item!r}")
-        return number  # type: ignore[no-any-return]
+        return [self._find(item, "keys_of")[1] for index in indices for item in self.keys_of(index)]
 
     def _converted(self) -> Tuple[Any, Any]:
         convert, name = self.__convert__, "__convert__"
@@ -224,7 +216,7 @@ class AlnairJobDataset(_Base[Any]):
         return found if view else bytes(found)
 
     def _find(self, key: Any, method: str) -> Tuple[Source, int]:
-        """The source and index of the object of a handle or a key."""
+        """The source and index of the object of a handle or a key; `method` is whose argument that is."""
         if type(key) is Handle:
             return key.source, key.index
         if not isinstance(key, str):
@@ -257,7 +249,8 @@ class AlnairJobDataset(_Base[Any]):
     def mload(self, chunks: Iterable[Any]) -> List[bytes]:
         """The bytes of many objects (a window, or handles or keys), fetched in parallel."""
         items = range(chunks.start, chunks.stop) if isinstance(chunks, Window) else chunks
-        return self._alnair.source.read_all([self._number(item) for item in items])
+        items = (item["key"] if isinstance(item, dict) else item for item in items)
+        return self._alnair.source.read_all([i if isinstance(i, int) else self._find(i, "mload")[1] for i in items])
 
     def get_data(self, index: int, *, view: bool = False) -> Any:
         """Sample ``index``, loaded if it is a handle or a key."""
