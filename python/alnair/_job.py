@@ -47,11 +47,16 @@ def secret_path(environment: Mapping[str, str]) -> str:
 
 
 def _read(path: str) -> str:
+    """The text of a file. Raises FileNotFoundError or NotADirectoryError where there is none, else ConfigError."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def _fold(value: Any) -> Any:
@@ -67,10 +72,14 @@ def _line_of(text: str, field: str) -> int:
 def read_job(name: str, path: str) -> Job:
     """Reads a job file. Raises FileNotFoundError, or a ConfigError that names file, line and field."""
     text = _read(path)
+    if not text.strip():
+        raise ConfigError(f"{path}: the file is empty")
     try:
         content = _fold(json.loads(text))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}, line 1: nested too deeply") from None
 
     def at(field: str) -> str:
         return f"{path}, line {_line_of(text, field.rpartition('.')[2])}, field {field}"
@@ -80,13 +89,18 @@ def read_job(name: str, path: str) -> Job:
     datasource = content.get("datasource")
     if not isinstance(datasource, dict):
         raise ConfigError(f"{at('datasource')}: expected an object with the fields name, bucket and keys")
+    misplaced = [("datasource.qos", "qos")] if "qos" in datasource else []  # without effect, if it were let pass
+    misplaced += [(field, f"qos.{field}") for field in QOS_FIELDS if field in content]
+    misplaced += [(f"datasource.{field}", f"qos.{field}") for field in QOS_FIELDS if field in datasource]
+    for place, right in misplaced:
+        raise ConfigError(f"{at(place)}: is in the wrong place; expected it as {right}")
     bucket = datasource.get("bucket")
     if not isinstance(bucket, str) or not bucket or "/" in bucket:
         raise ConfigError(f"{at('datasource.bucket')}: expected the name of a bucket")
     keys = datasource.get("keys")
     if isinstance(keys, str):
         keys = [keys]
-    scope = _values.entries(keys, at("datasource.keys")) if keys else ()
+    scope = () if keys is None or keys == [] else _values.entries(keys, at("datasource.keys"))
     qos = content.get("qos")
     if qos is None:
         qos = {}
@@ -100,10 +114,8 @@ def read_secret(path: str) -> Optional[Secret]:
     """Reads the section [aws_s3] of a secret; None if there is no such file. The errors show nothing of its contents."""
     try:
         text = _read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except PermissionError:
-        raise ConfigError(f"{path}: cannot be read: permission denied") from None
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read_string(text)
@@ -111,22 +123,30 @@ def read_secret(path: str) -> Optional[Secret]:
         raise ConfigError(f"{path}, line {error.lineno}: expected a section, [aws_s3], before any field") from None
     except configparser.ParsingError as error:
         raise ConfigError(f"{path}, line {error.errors[0][0]}: expected field = value") from None
-    if not parser.has_section("aws_s3"):
+    found = [name for name in parser.sections() if name.strip().lower() == "aws_s3"]
+    if not found:
         raise ConfigError(f"{path}: has no section [aws_s3]")
-    section = parser["aws_s3"]
+    section = parser[found[0]]
+
+    def line_of(pattern: str) -> int:
+        match = re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
+        return text.count("\n", 0, match.start()) + 1 if match else 1
 
     def field(name: str, required: bool = False) -> str:
         value = (section.get(name) or "").strip()
         if required and not value:
-            line = text.count("\n", 0, text.index("[aws_s3]")) + 1
+            line = line_of(r"^[ \t]*\[\s*aws_s3\s*\]")
             raise ConfigError(f"{path}, line {line}: section [aws_s3] has no value for the field {name}")
+        if any(ord(character) < 32 for character in value):
+            line = line_of(r"^[ \t]*" + name + r"\s*[=:]")
+            raise ConfigError(f"{path}, line {line}, field {name}: expected one line without control characters")
         return value
 
-    endpoint = field("endpoint_url")
+    endpoint, region = field("endpoint_url"), field("region_name")
     return Secret(
         field("aws_access_key_id", required=True),
         field("aws_secret_access_key", required=True),
         field("aws_session_token"),
-        field("region_name"),
+        _values.region(region, f"{path}, field region_name"),
         _values.url(endpoint, f"{path}, field endpoint_url") if endpoint else "",
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 import re
+from collections.abc import Mapping
 from typing import Any, Callable, Optional, Tuple
 
 from .errors import ConfigError, OptionTypeError
@@ -33,6 +35,8 @@ def shown(text: str) -> str:
 
 def boolean(value: Any, where: str) -> bool:
     """True or false: a bool, 0 or 1, or such a text."""
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+        value = bool(value)
     text = str(value).strip().lower()
     if isinstance(value, (bool, int, str)) and text in _TRUE:
         return True
@@ -41,7 +45,7 @@ def boolean(value: Any, where: str) -> bool:
     raise wrong(where, "true or false", value)
 
 
-def at_least(minimum: int, what: str) -> Parser:
+def at_least(minimum: int, what: str, maximum: int = (1 << 63) - 1) -> Parser:
     """A whole number of something, given as a number or as text."""
 
     def parse(value: Any, where: str) -> int:
@@ -56,6 +60,8 @@ def at_least(minimum: int, what: str) -> Parser:
             raise wrong(where, expected, value)
         if number < minimum:
             raise ConfigError(f"{where}: expected {expected}, not {number}")
+        if number > maximum:
+            raise ConfigError(f"{where}: expected {what} of at most {maximum}, not {number}")
         return number
 
     return parse
@@ -68,7 +74,8 @@ def size(value: Any, where: str) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
         if match is None or match[2].upper() not in _UNITS:
             raise wrong(where, expected, value)
-        return int(float(match[1]) * _UNITS[match[2].upper()]) if "." in match[1] else int(match[1]) * _UNITS[match[2].upper()]
+        number, unit = match[1], _UNITS[match[2].upper()]
+        value = int(float(number) * unit) if "." in number else int(number) * unit
     return at_least(0, "a size in bytes")(value, where)  # type: ignore[no-any-return]
 
 
@@ -82,11 +89,20 @@ def text(value: Any, where: str) -> str:
 
 
 def path(value: Any, where: str) -> str:
-    """A file name: a text or an os.PathLike."""
+    """A file name, made absolute: a text or an os.PathLike. A leading ~ is the home directory."""
     try:
-        return text(value.__fspath__() if hasattr(value, "__fspath__") else value, where)
+        name = text(value.__fspath__() if hasattr(value, "__fspath__") else value, where)
     except OptionTypeError:
         raise wrong(where, "a path", value) from None
+    return os.path.abspath(os.path.expanduser(name)) if name else ""
+
+
+def region(value: Any, where: str) -> str:
+    """The name of a region."""
+    value = text(value, where).strip()
+    if re.fullmatch(r"[A-Za-z0-9_-]*", value) is None:
+        raise wrong(where, "a region such as eu-central-1", value)
+    return value
 
 
 def directories(value: Any, where: str) -> Tuple[str, ...]:
@@ -138,7 +154,7 @@ def one_of(*names: str) -> Parser:
 def url(value: Any, where: str) -> str:
     """The URL of an S3 endpoint."""
     value = text(value, where)
-    if re.fullmatch(r"https?://[^/\s?#]+[^\s]*", value) is None:
+    if re.fullmatch(r"(?i:https?)://[^/\s?#]+[^\s]*", value) is None:
         raise wrong(where, "a URL such as http://127.0.0.1:9000 or https://s3.example.com", value)
     return value
 
@@ -160,6 +176,8 @@ def entries(value: Any, where: str) -> Optional[Tuple[str, ...]]:
         hint = f"; did you mean [{value!r}]?" if isinstance(value, str) else ""
         raise OptionTypeError(f"{where}: expected {expected}, not {type(value).__name__}{hint}")
     try:
+        if isinstance(value, Mapping):
+            raise TypeError
         found = tuple(value)
     except TypeError:
         raise OptionTypeError(f"{where}: expected {expected}, not {type(value).__name__}") from None
@@ -168,6 +186,10 @@ def entries(value: Any, where: str) -> Optional[Tuple[str, ...]]:
             raise OptionTypeError(f"{where}: expected {expected}, but item {position} is {type(entry).__name__}")
         if not entry:
             raise ConfigError(f"{where}: item {position} is an empty text; leave `keys` out to read everything")
+        try:
+            entry.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise ConfigError(f"{where}: item {position} is {entry!r}, which no key can be: it is not Unicode") from None
     if not found:
         raise ConfigError(f"{where}: the list is empty; leave `keys` out to read everything")
     return found

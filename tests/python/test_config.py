@@ -133,6 +133,27 @@ def test_field_names_of_a_job_are_of_any_case_and_values_may_be_texts(job):
     assert (config.usecache, config.maxmemory, config.lazyloading) == (False, 12, True)
 
 
+def test_files_may_begin_with_a_byte_order_mark(job):
+    path = job()
+    (path / "jobs" / "imagenet.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(JOB).encode())
+    (path / "secret" / "client.conf").write_bytes(b"\xef\xbb\xbf" + SECRET.replace("\n", "\r\n").encode())
+    config = _config.resolve({})
+    assert (config.source, config.maxmemory) == ("s3://pets", 5)
+    assert _config.core_options(config, "")["credentials"] == ("AKIDEXAMPLE", "100%secret", "")
+
+
+@pytest.mark.parametrize("section", ["[AWS_S3]", "[ aws_s3 ]", "; the secret of\n[other]\nx = 1\n[aws_s3]"])
+def test_the_section_of_a_secret_is_found(job, section):
+    job(JOB, SECRET.replace("[aws_s3]", section).replace("aws_access_key_id", "AWS_Access_Key_ID"))
+    assert _config.core_options(_config.resolve({}), "")["credentials"] == ("AKIDEXAMPLE", "100%secret", "")
+
+
+@pytest.mark.parametrize("keys", [None, []])
+def test_a_job_without_keys_reads_everything(job, keys):
+    job({"datasource": {"bucket": "pets", "keys": keys}, "qos": None})
+    assert _config.resolve({}).scope == ()
+
+
 def test_a_secret_may_hold_a_session_token_and_an_endpoint(job):
     job(JOB, SECRET + "aws_session_token = token\nendpoint_url = http://minio:9000\n")
     options = _config.core_options(_config.resolve({}), "")
@@ -188,6 +209,7 @@ def test_no_datasource_at_all():
         ("train", "not str; did you mean ['train']?"),
         (b"train", "not bytes"),
         (5, "not int"),
+        ({"train": 1}, "not dict"),
         (["train", 5], "but item 1 is int"),
         ([None], "but item 0 is NoneType"),
     ],
@@ -201,6 +223,8 @@ def test_keys_of_the_wrong_type(source, keys, expected):
 def test_keys_that_say_nothing(source):
     assert refusal([], source=source) == "keys: the list is empty; leave `keys` out to read everything"
     assert refusal(["a", ""], source=source) == "keys: item 1 is an empty text; leave `keys` out to read everything"
+    message = r"keys: item 0 is '\ud800', which no key can be: it is not Unicode"
+    assert refusal(["\ud800"], source=source) == message
 
 
 @pytest.mark.parametrize(
@@ -211,6 +235,9 @@ def test_keys_that_say_nothing(source):
         ("maxmemory", 1.5, "a number of MiB (0: no limit) of at least 0, not 1.5 (float)"),
         ("maxmemory", True, "a number of MiB (0: no limit) of at least 0, not True (bool)"),
         ("durabilityindisk", "soon", "a number of minutes of at least 0, not 'soon'"),
+        ("maxmemory", 1 << 63, f"a number of MiB (0: no limit) of at most {(1 << 63) - 1}, not {1 << 63}"),
+        ("memory_limit", "9999999TiB", f"a size in bytes of at most {(1 << 63) - 1}, not {9999999 << 40}"),
+        ("max_connections", 10**12, "a number of connections of at most 65535, not 1000000000000"),
         ("usecache", "maybe", "true or false, not 'maybe'"),
         ("usecache", 2, "true or false, not 2 (int)"),
         ("memory_limit", "3 elephants", "a size such as 1048576, 512MiB or 8G, not '3 elephants'"),
@@ -219,6 +246,7 @@ def test_keys_that_say_nothing(source):
         ("refresh", True, "one of start, never, not True (bool)"),
         ("endpoint_url", "127.0.0.1:9000", "a URL such as http://127.0.0.1:9000 or https://s3.example.com, not '127.0.0.1:9000'"),
         ("region", 5, "a text, not 5 (int)"),
+        ("region", "eu central", "a region such as eu-central-1, not 'eu central'"),
         ("cache_dir", 5, "a path, not 5 (int)"),
         ("source", "pets", "s3://bucket, s3://bucket/path or file:///directory, not 'pets'"),
         ("source", "s3:///pets", "s3://bucket, s3://bucket/path or file:///directory, not 's3:///pets'"),
@@ -249,6 +277,8 @@ def test_a_url_with_a_password_is_not_shown():
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
+        ("", ": the file is empty"),
+        ("[" * 100_000, "line 1: nested too deeply"),
         ('{"name": "x",\n "datasource" {}}', "line 2, column 15: Expecting ':' delimiter"),
         ("[]", "line 1: expected an object with the fields name, datasource and qos"),
         ('{\n"name": "x"}', "line 1, field datasource: expected an object with the fields name, bucket and keys"),
@@ -264,6 +294,26 @@ def test_a_url_with_a_password_is_not_shown():
             "line 3, field qos.maxmemory: expected a number of MiB (0: no limit) of at least 0, not 'much'",
         ),
         (
+            '{"datasource": {"bucket": "b",\n"Keys": {"a": 1}}}',
+            "line 2, field datasource.keys: expected a list of key entries (texts), not dict",
+        ),
+        (
+            '{"datasource": {"bucket": "b", "keys": false}}',
+            "line 1, field datasource.keys: expected a list of key entries (texts), not bool",
+        ),
+        (
+            '{"datasource": {"bucket": "b",\n"QoS": {"MaxMemory": 5}}}',
+            "line 2, field datasource.qos: is in the wrong place; expected it as qos",
+        ),
+        (
+            '{"datasource": {"bucket": "b"},\n"MaxMemory": 5}',
+            "line 2, field maxmemory: is in the wrong place; expected it as qos.maxmemory",
+        ),
+        (
+            '{"datasource": {"bucket": "b",\n"lazyloading": true}}',
+            "line 2, field datasource.lazyloading: is in the wrong place; expected it as qos.lazyloading",
+        ),
+        (
             '{"datasource": {"bucket": "b"},\n"qos": {"UseCache": []}}',
             "line 2, field qos.usecache: expected true or false, not [] (list)",
         ),
@@ -271,7 +321,25 @@ def test_a_url_with_a_password_is_not_shown():
 )
 def test_a_malformed_job_file(job, content, expected):
     path = job(content) / "jobs" / "imagenet.json"
-    assert refusal().startswith(f"{path}, {expected}")
+    assert refusal().startswith(f"{path}{expected}" if expected.startswith(":") else f"{path}, {expected}")
+
+
+def test_a_job_file_or_secret_that_cannot_be_read_is_named(job, monkeypatch):
+    path = job(JOB)
+    (path / "secret" / "client.conf").mkdir()
+    assert refusal() == f"{path}/secret/client.conf: cannot be read: is a directory"
+    (path / "jobs" / "imagenet.json").unlink()
+    (path / "jobs" / "imagenet.json").mkdir()
+    assert refusal() == f"{path}/jobs/imagenet.json: cannot be read: is a directory"
+    monkeypatch.setenv("JOBNAME", "x" * 300)
+    assert refusal().endswith(".json: cannot be read: file name too long")
+
+
+def test_paths_do_not_follow_the_working_directory(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = _config.resolve({"source": source, "cache_dir": "here/cache", "memory_dir": "~/memory"})
+    assert config.cache_dir == str(tmp_path / "here" / "cache")
+    assert config.memory_dir == str(tmp_path / "memory")
 
 
 def test_a_job_name_is_no_path(job, monkeypatch):
@@ -288,6 +356,9 @@ def test_a_job_name_is_no_path(job, monkeypatch):
         ("\n[aws_s3]\nHUSH\n", ", line 3: expected field = value"),
         ("# x\n[aws_s3]\naws_access_key_id = HUSH\n", ", line 2: section [aws_s3] has no value for the field aws_secret_access_key"),
         (SECRET + "endpoint_url = HUSH@x\n", ", field endpoint_url: expected a URL such as "),
+        (SECRET.replace("eu-", "eu ; a comment"), ", field region_name: expected a region such as eu-central-1, not 'eu ; a "),
+        (SECRET + "aws_session_token = HUSH\n  HUSH\n", ", line 5, field aws_session_token: expected one line without control "),
+        ("# [aws_s3] is below\n[aws_s3]\naws_secret_access_key = HUSH\n", ", line 2: section [aws_s3] has no value for the "),
     ],
 )
 def test_a_malformed_secret_is_described_but_not_shown(job, content, expected):
