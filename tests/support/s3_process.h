@@ -28,6 +28,7 @@ class S3Process {
 
   const std::string& url() const { return url_; }
   S3Options options() const;
+  S3Options virtual_host_options() const;  // versitygw only: http://BUCKET.s3.localhost:PORT/KEY
 
   void make_bucket(const std::string& bucket);
   void put(const std::string& bucket, const std::string& key, const std::string& bytes);
@@ -36,7 +37,8 @@ class S3Process {
 
  private:
   S3Process(Program program, const std::string& path, const std::string& certificate, const std::string& key);
-  void wait_until_it_answers();
+  void start_on(int port, const std::string& path, const std::string& certificate, const std::string& key);
+  bool answers();  // once it does; false: it has ended
   HttpResponse send(HttpMethod method, const std::string& bucket, const std::string& key,
                     const std::string& body);
 
