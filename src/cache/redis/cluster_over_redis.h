@@ -1,0 +1,49 @@
+// The cluster's arrangements (cache/tiered/cluster.h) by way of Redis.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "cache/redis/chunk_index.h"
+#include "cache/redis/leases.h"
+#include "cache/redis/redis_tier.h"
+#include "cache/tiered/cluster.h"
+
+namespace alnair {
+
+class ClusterOverRedis : public Cluster {
+ public:
+  // At most `limit_bytes` of what was published are on their way.
+  ClusterOverRedis(std::shared_ptr<redis::Client> client, const RedisKeys& keys, std::shared_ptr<RedisTier> tier,
+               std::uint64_t limit_bytes = 256ull << 20, Leases::Timing timing = {});
+  ~ClusterOverRedis() override { close(); }
+
+  void find_hashes(std::span<const ChunkId> ids, Found found) override;
+  void acquire(std::span<const ChunkId> ids, Leased done) override;
+  void release(std::span<const ChunkId> ids) override;
+  void publish(std::vector<Fetched> chunks) override;
+  void flush() override;
+  void close() override;
+  const Tier* tier() const override { return tier_.get(); }
+
+ private:
+  struct Publishing;
+  // Shared with what is on its way.
+  struct OnTheWay {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::uint64_t bytes = 0;
+    std::size_t batches = 0;
+    bool closed = false;
+  };
+
+  const std::shared_ptr<RedisTier> tier_;
+  const std::shared_ptr<ChunkIndex> index_;
+  const std::shared_ptr<Leases> leases_;
+  const std::uint64_t limit_;
+  const std::shared_ptr<OnTheWay> way_ = std::make_shared<OnTheWay>();
+};
+
+}  // namespace alnair
