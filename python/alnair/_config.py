@@ -38,6 +38,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "eviction": (_values.one_of("none", "lru", "s3fifo"), "none"),
     "version": (_values.text, None),
     "refresh": (_values.one_of("start", "never"), "start"),
+    "on_error": (_values.on_error, "raise"),
     "progress": (_values.boolean, True),
 }
 

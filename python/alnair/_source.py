@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import _config, _core, _log
 from ._progress import Progress
-from .errors import ChangedError, NotFoundError
+from .errors import CancelledError, ChangedError, ConfigError, Error, NotFoundError, OptionTypeError
 
 # Sources that this process has opened (or inherited open).
 _opened: "weakref.WeakSet[Source]" = weakref.WeakSet()
@@ -94,15 +94,29 @@ class Source:
         """The size of an object in bytes."""
         return self.core.size_of(index)
 
-    def read(self, index: int) -> _core.View:
+    def read(self, index: int) -> Union[_core.View, bytes]:
         """An object's bytes: those that this thread holds for its batch, else read now."""
         views = self._held.views
         found = None if views is None else views.get(index)
         if type(found) is _core.View:
             return found
         if found is None:
-            return self.core.read(index)
-        raise found.with_traceback(None)
+            try:
+                return self.core.read(index)
+            except Error as error:
+                found = error
+        return self._in_place_of(index, found)
+
+    def _in_place_of(self, index: int, error: Exception) -> bytes:
+        """What on_error returns for an object that could not be read; raises the error if it is not asked."""
+        on_error = self.config.on_error
+        if on_error == "raise" or isinstance(error, (ConfigError, CancelledError)):
+            raise error.with_traceback(None)
+        key = self.core.key(index)
+        content = on_error(key, error)
+        if not isinstance(content, (bytes, bytearray, memoryview, _core.View)):
+            raise OptionTypeError(f"on_error must return bytes, not {type(content).__name__} (for {key!r}: {error})")
+        return bytes(content)
 
     # Batches.
 
@@ -119,10 +133,8 @@ class Source:
         result: List[bytes] = []
         done = 0
         for batch in self._batches(indices):
-            for item in self.core.read_batch(batch):
-                if isinstance(item, Exception):
-                    raise item
-                result.append(bytes(item))
+            for index, item in zip(batch, self.core.read_batch(batch)):
+                result.append(self._in_place_of(index, item) if isinstance(item, Exception) else bytes(item))
                 done += len(result[-1])
             if progress is not None:
                 progress.update(len(result), done, len(indices))

@@ -151,6 +151,13 @@ def one_of(*names: str) -> Parser:
     return parse
 
 
+def on_error(value: Any, where: str) -> Any:
+    """What stands in for an object that cannot be read: "raise", or a callable."""
+    if callable(value) or value == "raise":
+        return value
+    raise wrong(where, '"raise" or a callable (key, error) -> bytes', value)
+
+
 def url(value: Any, where: str) -> str:
     """The URL of an S3 endpoint."""
     value = text(value, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from io import BufferedReader
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import _config, _values
 from ._collections import Objects
@@ -75,6 +75,8 @@ class AlnairJobDataset(_Base[Any]):
         eviction: ``none``, ``lru`` or ``s3fifo``.
         version: open exactly this version (``dataset.version`` of an earlier run).
         refresh: ``start`` lists the source and compares; ``never`` opens the newest version that this node knows.
+        on_error: ``raise``, or a callable that gets the key of an object that cannot be read, and the error, and returns the bytes
+            to use in its place. It must be picklable where workers are spawned. ``read`` and ``open`` raise in any case.
         progress: show how far listing and loading are when they take more than two seconds.
 
     Raises:
@@ -109,6 +111,7 @@ class AlnairJobDataset(_Base[Any]):
         eviction: Optional[str] = None,
         version: Optional[str] = None,
         refresh: Optional[str] = None,
+        on_error: Optional[Union[str, Callable[[str, Exception], bytes]]] = None,
         progress: Optional[bool] = None,
     ) -> None:
         arguments = dict(locals())
@@ -293,7 +296,7 @@ class AlnairJobDataset(_Base[Any]):
     def __getitems__(self, indices: Sequence[int]) -> List[Any]:
         """The items of a batch: their objects are fetched at once, then ``self[index]`` is called for each."""
         state = self._alnair
-        if indices and type(indices[0]) is WindowIndex:  # in a worker that stays while the windows pass
+        if len(indices) > 0 and type(indices[0]) is WindowIndex:  # in a worker that stays while the windows pass
             if state.window != indices[0].window:
                 self.load_data(indices[0].window)
             indices = [int(index) for index in indices]

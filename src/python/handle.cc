@@ -62,7 +62,7 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
 PyObject* to_bytes(PyObject* self, PyObject*) {
   PyObject* view = ask(self, "read");
   if (view == nullptr) return nullptr;
-  PyObject* bytes = PyObject_CallMethod(view, "__bytes__", nullptr);
+  PyObject* bytes = PyObject_Bytes(view);
   Py_DECREF(view);
   return bytes;
 }
