@@ -15,6 +15,7 @@ from .errors import ConfigError
 PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "keys": (_values.entries, None),
     "source": (_values.source, None),
+    "manager": (_values.url, None),
     "endpoint_url": (_values.url, None),
     "region": (_values.region, None),
     "profile": (_values.text, None),
@@ -57,6 +58,7 @@ class Config(NamedTuple):
     scope: Tuple[str, ...]  # the job's key entries
     jobname: str
     secret_file: str  # "": not under a job
+    share_file: str = ""  # of the daemon beside the script; "": the datasource is not a job's
 
     def __getattr__(self, name: str) -> Any:
         if name not in PARAMETERS:
@@ -76,7 +78,7 @@ def resolve(arguments: Mapping[str, Any], environment: Optional[Mapping[str, str
             parse = _values.entries_text if name == "keys" else parse
             found[name] = parse(environment[variable], variable), variable
 
-    jobname, secret_file = environment.get("JOBNAME", ""), ""
+    jobname, secret_file, share_file = environment.get("JOBNAME", ""), "", ""
     scope: Tuple[str, ...] = ()
     if jobname:
         path = _job.job_path(jobname, environment)
@@ -94,11 +96,12 @@ def resolve(arguments: Mapping[str, Any], environment: Optional[Mapping[str, str
             if "source" not in found:
                 found["source"] = f"s3://{job.bucket}", path
                 scope = job.scope
+                share_file = _job.share_path(jobname, environment)
     if "source" not in found:
         raise ConfigError("no datasource is named: give source=\"s3://bucket\", or set ALNAIR_SOURCE or JOBNAME")
 
     values = {name: value for name, (value, _) in found.items() if value != PARAMETERS[name][1]}
-    return Config(values, scope, jobname, secret_file if values["source"].startswith("s3://") else "")
+    return Config(values, scope, jobname, secret_file if values["source"].startswith("s3://") else "", share_file)
 
 
 def core_options(config: Config, version: str) -> Dict[str, Any]:

@@ -1,6 +1,6 @@
 """The C++ library behind the package alnair. Not for direct use."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union, final
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union, final
 
 __version__: str
 
@@ -58,6 +58,28 @@ class Dataset:
     def memory_usage(self) -> Dict[str, int]: ...
     def disk_usage(self) -> Dict[str, int]: ...
     def spill_usage(self) -> Dict[str, int]: ...
+
+class JobClient:
+    """A job's registration with a manager. Closing it deregisters the job."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        username: str,
+        password: str,
+        ca_bundle: str,
+        credentials: Optional[Tuple[str, str, str]],
+        region: str,
+        endpoint_url: str,
+        name: str,
+        node: str,
+        bucket: str,
+        keys: Iterable[str],
+        qos: Dict[str, Any],
+    ) -> None: ...
+    def wait(self, seconds: float) -> Dict[str, Any]: ...
+    def close(self, seconds: float) -> None: ...
 
 def open(options: Dict[str, Any], progress: Optional[Callable[[int, int], None]] = None) -> Dataset: ...
 def handle_indices(source: Any, values: List[Any]) -> Optional[bytes]: ...

@@ -34,6 +34,15 @@ class Secret(NamedTuple):
     endpoint_url: str
 
 
+class Manager(NamedTuple):
+    """How to reach a cluster's manager."""
+
+    url: str
+    username: str
+    password: str
+    tls_ca: str
+
+
 def job_path(name: str, environment: Mapping[str, str]) -> str:
     """The file of the job `name`."""
     if "/" in name or name in ("", ".", ".."):
@@ -44,6 +53,11 @@ def job_path(name: str, environment: Mapping[str, str]) -> str:
 def secret_path(environment: Mapping[str, str]) -> str:
     """The file with a job's credentials."""
     return os.path.join(environment.get("ALNAIR_SECRET_DIR") or "/secret", "client.conf")
+
+
+def share_path(name: str, environment: Mapping[str, str]) -> str:
+    """The file that the daemon keeps for a job."""
+    return os.path.join(environment.get("ALNAIR_SHARE_DIR") or "/share", name + ".json")
 
 
 def _read(path: str) -> str:
@@ -110,8 +124,35 @@ def read_job(name: str, path: str) -> Job:
     return Job(name, bucket, scope or (), found)
 
 
-def read_secret(path: str) -> Optional[Secret]:
-    """Reads the section [aws_s3] of a secret; None if there is no such file. The errors show nothing of its contents."""
+class _Section:
+    """A section of a secret, its name in any case. The errors show nothing of its contents."""
+
+    def __init__(self, path: str, text: str, parser: configparser.RawConfigParser, name: str) -> None:
+        found = [section for section in parser.sections() if section.strip().lower() == name]
+        self._values = parser[found[0]] if found else None
+        self._path, self._text, self._name = path, text, name
+
+    def __bool__(self) -> bool:
+        return self._values is not None
+
+    def field(self, name: str, required: bool = False) -> str:
+        """The value of a field; "" where it has none."""
+        value = ((self._values.get(name) if self._values else "") or "").strip()
+        if required and not value:
+            line = self._line_of(r"^[ \t]*\[\s*" + self._name + r"\s*\]")
+            raise ConfigError(f"{self._path}, line {line}: section [{self._name}] has no value for the field {name}")
+        if any(ord(character) < 32 for character in value):
+            line = self._line_of(r"^[ \t]*" + name + r"\s*[=:]")
+            raise ConfigError(f"{self._path}, line {line}, field {name}: expected one line without control characters")
+        return value
+
+    def _line_of(self, pattern: str) -> int:
+        match = re.search(pattern, self._text, re.IGNORECASE | re.MULTILINE)
+        return self._text.count("\n", 0, match.start()) + 1 if match else 1
+
+
+def _read_sections(path: str) -> Optional[Tuple[_Section, _Section]]:
+    """The sections [aws_s3] and [alnair_manager] of a secret; None if there is no such file."""
     try:
         text = _read(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -123,30 +164,43 @@ def read_secret(path: str) -> Optional[Secret]:
         raise ConfigError(f"{path}, line {error.lineno}: expected a section, [aws_s3], before any field") from None
     except configparser.ParsingError as error:
         raise ConfigError(f"{path}, line {error.errors[0][0]}: expected field = value") from None
-    found = [name for name in parser.sections() if name.strip().lower() == "aws_s3"]
-    if not found:
+    return _Section(path, text, parser, "aws_s3"), _Section(path, text, parser, "alnair_manager")
+
+
+def read_secret(path: str) -> Optional[Secret]:
+    """Reads the section [aws_s3] of a secret; None if there is no such file, or if it is about a manager only."""
+    found = _read_sections(path)
+    if found is None:
+        return None
+    s3, manager = found
+    if not s3:
+        if manager:
+            return None
         raise ConfigError(f"{path}: has no section [aws_s3]")
-    section = parser[found[0]]
-
-    def line_of(pattern: str) -> int:
-        match = re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
-        return text.count("\n", 0, match.start()) + 1 if match else 1
-
-    def field(name: str, required: bool = False) -> str:
-        value = (section.get(name) or "").strip()
-        if required and not value:
-            line = line_of(r"^[ \t]*\[\s*aws_s3\s*\]")
-            raise ConfigError(f"{path}, line {line}: section [aws_s3] has no value for the field {name}")
-        if any(ord(character) < 32 for character in value):
-            line = line_of(r"^[ \t]*" + name + r"\s*[=:]")
-            raise ConfigError(f"{path}, line {line}, field {name}: expected one line without control characters")
-        return value
-
-    endpoint, region = field("endpoint_url"), field("region_name")
+    endpoint, region = s3.field("endpoint_url"), s3.field("region_name")
     return Secret(
-        field("aws_access_key_id", required=True),
-        field("aws_secret_access_key", required=True),
-        field("aws_session_token"),
+        s3.field("aws_access_key_id", required=True),
+        s3.field("aws_secret_access_key", required=True),
+        s3.field("aws_session_token"),
         _values.region(region, f"{path}, field region_name"),
         _values.url(endpoint, f"{path}, field endpoint_url") if endpoint else "",
+    )
+
+
+def read_manager(path: str) -> Optional[Manager]:
+    """Reads the section [alnair_manager] of a secret; None if there is no such file or section."""
+    found = _read_sections(path)
+    if found is None or not found[1]:
+        return None
+    section = found[1]
+    address, port = section.field("server_address", required=True), section.field("server_port", required=True)
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{path}, field server_port: expected a port from 1 to 65535")
+    tls_ca = section.field("tls_ca")
+    host = f"[{address}]" if ":" in address and not address.startswith("[") else address
+    return Manager(
+        _values.url(f"{'https' if tls_ca else 'http'}://{host}:{port}", f"{path}, field server_address"),
+        section.field("username", required=True),
+        section.field("password", required=True),
+        tls_ca,
     )

@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from . import _config, _core, _log
+from . import _config, _core, _log, _manager
 from ._progress import Progress
 from .errors import CancelledError, ChangedError, ConfigError, Error, NotFoundError, OptionTypeError
 
@@ -48,6 +48,7 @@ class Source:
         self.version = version
         self._metrics_path = metrics_path  # of the process that it was pickled in
         self._core: Optional[_core.Dataset] = None
+        self._job: Optional[_core.JobClient] = None  # keeps the job alive that this process has registered
         self._held = _Held()
         self.prefetch_owner: Optional[object] = None  # a weak reference to who last called core.prefetch()
 
@@ -78,6 +79,10 @@ class Source:
 
     def _open_version(self, version: str) -> _core.Dataset:
         options = _config.core_options(self.config, version)
+        registration = _manager.find(self.config) if not self.version else None
+        if registration is not None:
+            options.update(registration.options)
+            self._job = registration.client
         with Progress(f"Listing {self.config.source}", self.config.progress) as progress:
             return _core.open(options, progress.update)
 
@@ -153,10 +158,12 @@ class Source:
             yield batch
 
     def finish(self) -> None:
-        """Stops prefetching, and writes out what is still queued."""
+        """Stops prefetching, writes out what is still queued, and deregisters the job."""
         if self._core is not None:
             self._core.prefetch_cancel()
             self._core.flush()
+        if self._job is not None:
+            self._job.close(2.0)
 
 
 def _reopen(config: Tuple[Any, ...], version: str, metrics_path: str) -> Source:

@@ -50,6 +50,7 @@ class AlnairJobDataset(_Base[Any]):
         keys: entries that narrow the datasource: full object keys, folders, or raw prefixes that end in ``/`` or ``*``.
             None: everything.
         source: ``s3://bucket``, ``s3://bucket/path`` or ``file:///directory``.
+        manager: ``http://host:port`` of a cluster's manager, which lists the datasource for all its jobs.
         endpoint_url: an S3 server other than AWS's.
         region: the bucket's region; found out if not given.
         profile: a profile of AWS's configuration files.
@@ -88,6 +89,7 @@ class AlnairJobDataset(_Base[Any]):
         keys: Optional[Iterable[str]] = None,
         *,
         source: Optional[str] = None,
+        manager: Optional[str] = None,
         endpoint_url: Optional[str] = None,
         region: Optional[str] = None,
         profile: Optional[str] = None,

@@ -64,6 +64,20 @@ std::int64_t now_ms() {
       .count();
 }
 
+void keep_manifest(Node& node, Registration& registration, std::span<const std::byte> blob) {
+  if (node.catalog == nullptr) return;
+  try {
+    node.catalog->put_manifest({.dataset = registration.dataset,
+                                .version = registration.manifest->version(),
+                                .registered_ms = now_ms(),
+                                .objects = registration.manifest->size(),
+                                .bytes = registration.manifest->total_bytes()},
+                               blob);
+  } catch (const CacheError& error) {  // the cache only saves work
+    registration.warnings.push_back(fmt::format("the manifest could not be kept: {}", error.what()));
+  }
+}
+
 }  // namespace
 
 Registration register_dataset(Node& node, ObjectSource& source, const DatasetOptions& options,
@@ -73,6 +87,12 @@ Registration register_dataset(Node& node, ObjectSource& source, const DatasetOpt
   result.dataset = dataset_name(source, scope, options.keys);
   if (!options.version.empty()) {
     result.manifest = open_known(node, options.version);
+    if (result.manifest == nullptr && options.manifest != nullptr) {
+      result.manifest = Manifest::decode(*options.manifest, node.share_directory);
+      if (result.manifest->version() != options.version)
+        throw CacheError(fmt::format("the manifest that was given is version {}, not {}", result.manifest->version(), options.version));
+      keep_manifest(node, result, *options.manifest);
+    }
     if (result.manifest == nullptr)
       throw NotFoundError(fmt::format("no manifest {} is known here; open the dataset without a version to list {}",
                                       options.version, source.identity()));
@@ -91,18 +111,7 @@ Registration register_dataset(Node& node, ObjectSource& source, const DatasetOpt
   const auto blob = Manifest::encode(std::move(objects));
   result.manifest = Manifest::decode(blob, node.share_directory);
   if (newest && newest->version == result.manifest->version()) return result;
-  if (node.catalog != nullptr) {
-    try {
-      node.catalog->put_manifest({.dataset = result.dataset,
-                                  .version = result.manifest->version(),
-                                  .registered_ms = now_ms(),
-                                  .objects = result.manifest->size(),
-                                  .bytes = result.manifest->total_bytes()},
-                                 blob);
-    } catch (const CacheError& error) {  // the cache only saves work
-      result.warnings.push_back(fmt::format("the manifest could not be kept: {}", error.what()));
-    }
-  }
+  keep_manifest(node, result, blob);
   return result;
 }
 

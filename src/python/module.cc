@@ -10,6 +10,7 @@
 #include "python/dataset.h"
 #include "python/errors.h"
 #include "python/handle.h"
+#include "python/job_client.h"
 #include "python/log_bridge.h"
 #include "python/view.h"
 
@@ -34,6 +35,7 @@ PYBIND11_MODULE(_core, module) {
   register_view(module);
   register_handle(module);
   register_dataset(module);
+  register_job_client(module);
   module.def("stats", &stats);
   module.def("metrics_path", &metrics_path);
   module.def("attach_metrics", &attach_metrics, py::arg("path"));

@@ -48,6 +48,12 @@ const std::map<std::string, Setter>& setters() {
       {"scope", [](auto& o, auto v) { o.scope = key_list(v); }},
       {"keys", [](auto& o, auto v) { o.keys = key_list(v); }},
       {"version", [](auto& o, auto v) { o.version = v.template cast<std::string>(); }},
+      {"manifest",
+       [](auto& o, auto v) {
+         const auto text = v.template cast<std::string_view>();  // of bytes
+         const auto* first = reinterpret_cast<const std::byte*>(text.data());
+         o.manifest = std::make_shared<const std::vector<std::byte>>(first, first + text.size());
+       }},
       {"refresh", [](auto& o, auto v) { o.refresh = v.template cast<bool>(); }},
       {"endpoint_url", [](auto& o, auto v) { o.s3.endpoint_url = v.template cast<std::string>(); }},
       {"region", [](auto& o, auto v) { o.s3.region = v.template cast<std::string>(); }},

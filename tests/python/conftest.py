@@ -122,3 +122,22 @@ def s3(s3_server, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint_url)
     return s3_server
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """An alnair-manager with the client that manager_process names."""
+    import manager_process
+
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    manager = manager_process.ManagerProcess(tmp_path / "manager")
+    manager.add_client()
+    yield manager
+    manager.kill()
+
+
+@pytest.fixture
+def s3_auth(s3_server):
+    """The credentials of the S3 server, as a client gives them to the manager."""
+    return {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "endpoint_url": s3_server.endpoint_url, "region": "us-east-1"}

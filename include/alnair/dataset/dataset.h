@@ -51,6 +51,7 @@ struct DatasetOptions {
   S3Options s3;
   CacheOptions cache;
   std::string version;      // open exactly this manifest; empty: list the source, and compare
+  std::shared_ptr<const std::vector<std::byte>> manifest;  // the bytes of `version`, where this node may not know it
   bool refresh = true;      // false: the newest known manifest, without listing
   std::shared_ptr<ObjectSource> object_source;  // instead of what `source` names (tests, other stores)
 };

@@ -1,0 +1,77 @@
+// A training run's registration with a manager: registers in the background, waits for the manifest, keeps the
+// registration alive with heartbeats, registers again where the manager has lost it, deregisters at the end.
+//
+//   auto job = alnair::JobClient::start({.url = "http://127.0.0.1:50051", .username = "alice", .password = …},
+//                                       {.name = "resnet", .bucket = "pets"});
+//   if (job->wait(std::chrono::seconds(600)).state == "ready") job->configure(options);
+//   auto dataset = alnair::Dataset::open(options);
+//
+// Thread safety: all methods may be called from any thread at once. One thread of its own talks to the manager; a forked
+// child inherits what was known, and sends nothing.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "alnair/dataset/dataset.h"
+#include "alnair/source/s3_source.h"
+
+namespace alnair {
+
+struct ManagerOptions {
+  std::string url;  // "http://127.0.0.1:50051"
+  std::string username;
+  std::string password;
+  std::string ca_bundle;                       // PEM file of certificates to trust; empty: the system's
+  std::optional<S3Credentials> s3_credentials;  // given to the manager, which lists with them; else those that it knows
+  std::string s3_region;
+  std::string s3_endpoint_url;
+};
+
+struct JobOptions {
+  std::string name;
+  std::string node;  // where it runs, for people
+  std::string bucket;
+  std::vector<std::string> keys;  // entries; empty: everything
+  bool usecache = true;
+  std::uint64_t maxmemory = 0;            // MiB
+  std::uint64_t durabilityindisk = 1440;  // minutes
+  bool lazyloading = true;
+};
+
+struct JobStatus {
+  std::string state = "connecting";  // then "listing", "warming", "ready" or "failed"
+  std::string detail;                // why it failed, or what it waits for; one sentence, empty when all is well
+  std::string id;
+  std::string version;
+  std::uint64_t objects = 0;  // listed so far
+  std::uint64_t bytes = 0;
+  std::shared_ptr<const std::vector<std::byte>> manifest;  // once ready
+};
+
+class JobClient {
+ public:
+  // Starts the thread and returns at once. `changed` (may be empty) is called on it after each change of the status; it
+  // must not throw, nor call close(). Throws ConfigError: the URL is none.
+  static std::shared_ptr<JobClient> start(const ManagerOptions& manager, const JobOptions& job,
+                                          std::function<void(const JobStatus&)> changed = {});
+  virtual ~JobClient() = default;  // as close(), for two seconds
+
+  virtual JobStatus status() const = 0;
+  // Blocks until the job is ready or has failed, at most `patience`. A failed one is registered again after a while.
+  virtual JobStatus wait(std::chrono::milliseconds patience) const = 0;
+
+  // Deregisters the job, within `patience` at most, and ends the thread. Idempotent; never throws.
+  virtual void close(std::chrono::milliseconds patience) = 0;
+
+  // Of a ready job: makes `options` open its version, without listing.
+  void configure(DatasetOptions& options) const;
+};
+
+}  // namespace alnair

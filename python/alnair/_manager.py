@@ -1,0 +1,173 @@
+"""A job's registration with a cluster's manager: waits for it, so that the dataset opens without listing.
+
+The daemon beside the script registers and leaves what it got in ``/share``; where there is none the script's own process
+registers, and sends heartbeats until it ends. What goes wrong costs a warning: S3 is listed as without a manager.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from . import _core, _job
+from ._config import Config
+from ._log import logger
+from ._progress import Progress
+from .errors import ConfigError
+
+DAEMON_S = 10.0  # for a daemon to begin with the job; then this process registers it
+POLL_S = 0.1
+
+
+class Registration(NamedTuple):
+    """What a manager has listed: options of the C++ library, and who keeps the registration alive (None: the daemon)."""
+
+    options: Dict[str, Any]
+    client: Optional[_core.JobClient]
+
+
+def patience(environment: Mapping[str, str]) -> float:
+    """How many seconds a registration is waited for."""
+    text = environment.get("ALNAIR_WAIT") or "600"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"ALNAIR_WAIT: expected a number of seconds, not {text!r}")
+    return seconds
+
+
+def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Optional[Registration]:
+    """The registration of what `config` names; None: there is no manager, or (with a warning) none in time."""
+    environment = os.environ if environment is None else environment
+    if config.keys or config.version or config.refresh != "start" or not config.source.startswith("s3://"):
+        return None  # the manager lists whole datasources, and only now
+    manager = _manager(config, environment)
+    deadline = time.monotonic() + patience(environment)
+    with Progress(f"Waiting for the manager to list {config.source}", config.progress) as progress:
+        if config.share_file and (os.path.exists(config.share_file) or (manager and os.path.isdir(os.path.dirname(config.share_file)))):
+            begun = time.monotonic() + DAEMON_S if manager and not config.manager else deadline
+            options, why = _from_daemon(config.share_file, deadline, begun, progress)
+            if options is not None:
+                return Registration(options, None)
+            if why:
+                return _without(config, why)
+        if manager is None:
+            return None
+        client, status = _register(config, manager, environment, deadline, progress)
+        if status["state"] == "ready":
+            return Registration({"version": status["version"], "manifest": status["manifest"]}, client)
+        client.close(1.0)
+        return _without(config, status["detail"] or f"it is still {status['state']}")
+
+
+def _without(config: Config, why: str) -> None:
+    logger.warning("%s is listed without the manager: %s", config.source, why)
+
+
+def _manager(config: Config, environment: Mapping[str, str]) -> Optional[_job.Manager]:
+    if not config.manager and not config.share_file:
+        return None
+    secret = _job.secret_path(environment)
+    known = _job.read_manager(secret)
+    if not config.manager:
+        return known
+    username = environment.get("ALNAIR_MANAGER_USERNAME") or (known.username if known else "")
+    password = environment.get("ALNAIR_MANAGER_PASSWORD") or (known.password if known else "")
+    if not username or not password:
+        raise ConfigError(
+            f"manager={config.manager!r} needs a name and a password: section [alnair_manager] of {secret}, or "
+            "ALNAIR_MANAGER_USERNAME and ALNAIR_MANAGER_PASSWORD"
+        )
+    return _job.Manager(config.manager, username, password, config.ca_bundle or (known.tls_ca if known else ""))
+
+
+def _read_share(path: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise ConfigError(
+            f"{path}: belongs to user {os.stat(path).st_uid} and cannot be read by user {os.geteuid()}; start the daemon with "
+            "--owner or --mode"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected an object")
+    return content
+
+
+def _read_manifest(path: str, content: Dict[str, Any]) -> Optional[bytes]:
+    """The manifest that `content` names; None: the daemon has just replaced it."""
+    try:
+        with open(os.path.join(os.path.dirname(path), os.path.basename(str(content.get("manifest")))), "rb") as file:
+            manifest = file.read()
+    except FileNotFoundError:
+        return None
+    again = _read_share(path)
+    return manifest if again is not None and again.get("version") == content.get("version") else None
+
+
+def _from_daemon(path: str, deadline: float, begun: float, progress: Progress) -> Tuple[Optional[Dict[str, Any]], str]:
+    """The options from a daemon's file, or why not; neither: no daemon has begun with the job."""
+    state = ""
+    while True:
+        content = _read_share(path)
+        if content is not None:
+            state = str(content.get("state"))
+            if state == "failed":
+                return None, str(content.get("detail"))
+            if state == "ready":
+                manifest = _read_manifest(path, content)
+                if manifest is not None:
+                    return {"version": str(content.get("version")), "manifest": manifest}, ""
+            progress.update(int(content.get("objects", 0)), int(content.get("bytes", 0)))
+        elif time.monotonic() >= begun:
+            return None, ""
+        if time.monotonic() >= deadline:
+            return None, f"the daemon's registration is still {state}" if state else "no daemon has begun with it"
+        time.sleep(POLL_S)
+
+
+def _register(
+    config: Config, manager: _job.Manager, environment: Mapping[str, str], deadline: float, progress: Progress
+) -> Tuple[_core.JobClient, Dict[str, Any]]:
+    secret = _job.read_secret(config.secret_file) if config.secret_file else None
+    credentials = None
+    if secret is not None:
+        credentials = (secret.access_key_id, secret.secret_access_key, secret.session_token)
+    elif environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
+        token = environment.get("AWS_SESSION_TOKEN", "")
+        credentials = (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], token)
+    bucket, _, path = config.source[len("s3://") :].partition("/")
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    client = _core.JobClient(
+        url=manager.url,
+        username=manager.username,
+        password=manager.password,
+        ca_bundle=manager.tls_ca,
+        credentials=credentials,
+        region=config.region or (secret.region if secret else "") or environment.get("AWS_REGION", ""),
+        endpoint_url=config.endpoint_url or (secret.endpoint_url if secret else "") or endpoint,
+        name=config.jobname or bucket,
+        node=socket.gethostname(),
+        bucket=bucket,
+        keys=(path,) if path else config.scope,
+        qos={name: getattr(config, name) for name in _job.QOS_FIELDS},
+    )
+    try:
+        while True:
+            status = client.wait(POLL_S)
+            if status["state"] in ("ready", "failed") or time.monotonic() >= deadline:
+                return client, status
+            progress.update(status["objects"], status["bytes"])
+    except BaseException:  # Ctrl-C
+        client.close(1.0)
+        raise

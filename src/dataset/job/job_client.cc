@@ -1,0 +1,279 @@
+// The thread goes through these steps, and back to an earlier one as answers demand:
+// 1. connect, for a session's token (again when it has expired);
+// 2. register, for a job's id and token (again when the manager does not know the job any more);
+// 3. look every moment how far the registration is; when it is ready, fetch the manifest;
+// 4. send heartbeats, three in a token's life.
+// Where the manager does not answer it tries again, ever more seldom. A failed registration is begun again after a while.
+#include "alnair/dataset/job_client.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "alnair/core/error.h"
+#include "core/block_signals.h"
+#include "core/fork.h"
+#include "core/log.h"
+#include "dataset/job/manager_api.h"
+
+namespace alnair {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using Milliseconds = std::chrono::milliseconds;
+
+constexpr Milliseconds kFirstDelay{200}, kLongestDelay{30'000};
+constexpr Milliseconds kFirstLook{20}, kLongestLook{1'000};  // between looks at a registration
+constexpr Milliseconds kFailedAgain{30'000};
+
+json connect_body(const ManagerOptions& options) {
+  json body = {{"name", options.username}, {"password", options.password}};
+  if (!options.s3_credentials) return body;
+  json s3 = {{"access_key_id", options.s3_credentials->access_key_id},
+             {"secret_access_key", options.s3_credentials->secret_access_key}};
+  if (!options.s3_credentials->session_token.empty()) s3["session_token"] = options.s3_credentials->session_token;
+  if (!options.s3_region.empty()) s3["region"] = options.s3_region;
+  if (!options.s3_endpoint_url.empty()) s3["endpoint_url"] = options.s3_endpoint_url;
+  body["s3"] = std::move(s3);
+  return body;
+}
+
+json job_body(const JobOptions& job) {
+  return {{"name", job.name},
+          {"node", job.node},
+          {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
+          {"qos",
+           {{"usecache", job.usecache},
+            {"maxmemory", job.maxmemory},
+            {"durabilityindisk", job.durabilityindisk},
+            {"lazyloading", job.lazyloading}}}};
+}
+
+// What a client shares with its thread; a forked child abandons it.
+class Worker {
+ public:
+  Worker(const ManagerOptions& manager, const JobOptions& job, std::function<void(const JobStatus&)> changed)
+      : options_(manager), job_(job), on_change_(std::move(changed)), api_(manager.url, manager.ca_bundle) {
+    api_.set_interrupt([this] {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) throw CancelledError("the job is closed");
+    });
+    const BlockSignals block;
+    thread_ = std::thread([this] { run(); });
+  }
+
+  JobStatus status() const {
+    const std::lock_guard lock(mutex_);
+    return status_;
+  }
+
+  JobStatus wait(Milliseconds patience) const {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, patience, [&] { return stopping_ || status_.state == "ready" || status_.state == "failed"; });
+    return status_;
+  }
+
+  void close(Milliseconds patience) {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+    api_.set_interrupt({});
+    api_.set_timeout(std::max(patience / 2, Milliseconds(1)));
+    try {
+      if (!id_.empty()) api_.call(HttpMethod::kDelete, "/v1/jobs/" + id_, token_, nullptr);
+      id_.clear();
+      if (!session_.empty()) api_.call(HttpMethod::kPost, "/v1/disconnect", session_, json::object());
+      session_.clear();
+    } catch (const ManagerFailure& failure) {  // the manager ends it when no heartbeats come
+      log(LogLevel::kInfo, "the job {} could not be deregistered: {}", job_.name, failure.what());
+    }
+  }
+
+ private:
+  void run() {
+    Milliseconds delay = kFirstDelay;
+    while (!stopping()) {
+      try {
+        const Milliseconds pause = step();
+        delay = kFirstDelay;
+        sleep(pause);
+      } catch (const CancelledError&) {
+        return;
+      } catch (const ManagerFailure& failure) {
+        sleep(after(failure, delay));
+      } catch (const json::exception& error) {
+        set_failed(fmt::format("the manager at {} answers what is not understood: {}", api_.url(), error.what()));
+        sleep(kFailedAgain);
+      }
+    }
+  }
+
+  // One call, or few. Returns when to do the next.
+  Milliseconds step() {
+    if (session_.empty() && (id_.empty() || token_.empty()))
+      session_ = api_.call(HttpMethod::kPost, "/v1/connect", "", connect_body(options_)).at("token");
+    if (token_.empty() && !id_.empty()) token_ = session_;  // a session revives its client's job
+    if (id_.empty()) {
+      const json job = api_.call(HttpMethod::kPost, "/v1/jobs", used_ = session_, job_body(job_));
+      id_ = job.at("id");
+      token_ = job.at("token");
+      look_ = kFirstLook;
+      update(job);
+    } else if (const std::string state = status().state; state == "ready") {
+      const json beat = api_.call(HttpMethod::kPost, "/v1/jobs/" + id_ + "/heartbeat", used_ = token_, json::object());
+      token_life_ = std::chrono::seconds(beat.at("token_life_s").get<std::int64_t>());
+    } else if (state == "failed") {
+      api_.call(HttpMethod::kDelete, "/v1/jobs/" + id_, used_ = token_, nullptr);
+      forget_job();
+      return Milliseconds(0);
+    } else {
+      update(api_.call(HttpMethod::kGet, "/v1/jobs/" + id_, used_ = token_, nullptr));
+    }
+    const std::string state = status().state;
+    if (state == "ready") return token_life_ / 3;
+    if (state == "failed") return kFailedAgain;
+    return std::exchange(look_, std::min(2 * look_, kLongestLook));
+  }
+
+  void update(const json& job) {
+    JobStatus next;
+    next.state = job.at("state");
+    next.id = id_;
+    next.version = job.at("version").is_null() ? "" : job.at("version").get<std::string>();
+    next.detail = job.at("failure").is_null() ? "" : job.at("failure").get<std::string>();
+    next.objects = job.at("progress").at("objects");
+    next.bytes = job.at("progress").at("bytes");
+    token_life_ = std::chrono::seconds(job.at("token_life_s").get<std::int64_t>());
+    if (next.state == "ready") {
+      const View blob = api_.download("/v1/jobs/" + id_ + "/manifest", token_);
+      next.manifest = std::make_shared<const std::vector<std::byte>>(blob.bytes().begin(), blob.bytes().end());
+    }
+    set(std::move(next));
+  }
+
+  // What an error means, and how long to wait.
+  Milliseconds after(const ManagerFailure& failure, Milliseconds& delay) {
+    if (failure.status() == 401 && failure.type() == "invalid-token") {
+      if (session_ == used_) session_.clear();
+      if (token_ == used_) token_.clear();
+      return Milliseconds(0);
+    }
+    if (failure.status() == 404 && failure.type() == "unknown-job") {
+      forget_job();
+      return Milliseconds(0);
+    }
+    const bool passing = failure.status() == 0 || failure.status() == 429 || failure.status() >= 500 || failure.type().empty();
+    if (!passing) {
+      set_failed(failure.what());
+      return kFailedAgain;
+    }
+    JobStatus next = status();  // a ready job stays ready
+    next.detail = failure.what();
+    set(std::move(next));
+    const Milliseconds pause = std::max<Milliseconds>(delay, failure.retry_after());
+    delay = std::min(2 * delay, kLongestDelay);
+    return pause;
+  }
+
+  void forget_job() {
+    id_.clear();
+    token_.clear();
+    JobStatus next = status();
+    if (next.state != "ready") next.state = "connecting";  // what was ready can still be read
+    next.id.clear();
+    set(std::move(next));
+  }
+
+  void set_failed(const std::string& why) {
+    JobStatus next = status();
+    next.state = "failed";
+    next.detail = why;
+    set(std::move(next));
+  }
+
+  void set(JobStatus next) {
+    {
+      const std::lock_guard lock(mutex_);
+      status_ = next;
+    }
+    changed_.notify_all();
+    if (on_change_) on_change_(next);
+  }
+
+  bool stopping() const {
+    const std::lock_guard lock(mutex_);
+    return stopping_;
+  }
+
+  void sleep(Milliseconds time) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, time, [&] { return stopping_; });
+  }
+
+  const ManagerOptions options_;
+  const JobOptions job_;
+  const std::function<void(const JobStatus&)> on_change_;
+  ManagerApi api_;  // the thread's, as what follows, until that has ended
+  std::string session_, id_, token_;
+  std::string used_;  // the token of the last call
+  Milliseconds look_ = kFirstLook;
+  Milliseconds token_life_{60'000};
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  JobStatus status_;       // guarded by mutex_
+  bool stopping_ = false;  // likewise
+  std::thread thread_;
+};
+
+class ThreadedJobClient final : public JobClient {
+ public:
+  ThreadedJobClient(const ManagerOptions& manager, const JobOptions& job, std::function<void(const JobStatus&)> changed)
+      : worker_(std::make_unique<Worker>(manager, job, std::move(changed))) {}
+
+  ~ThreadedJobClient() override {
+    close(2s);
+    if (is_foreign()) static_cast<void>(worker_.release());  // its thread is in the parent
+  }
+
+  JobStatus status() const override { return worker_->status(); }
+  JobStatus wait(Milliseconds patience) const override { return worker_->wait(patience); }
+
+  void close(Milliseconds patience) override {
+    const std::lock_guard lock(closing_);
+    if (closed_ || is_foreign()) return;
+    closed_ = true;
+    worker_->close(patience);
+  }
+
+ private:
+  bool is_foreign() const { return generation_ != fork_generation(); }
+
+  const std::uint64_t generation_ = fork_generation();
+  std::mutex closing_;
+  bool closed_ = false;
+  std::unique_ptr<Worker> worker_;
+};
+
+}  // namespace
+
+std::shared_ptr<JobClient> JobClient::start(const ManagerOptions& manager, const JobOptions& job,
+                                            std::function<void(const JobStatus&)> changed) {
+  return std::make_shared<ThreadedJobClient>(manager, job, std::move(changed));
+}
+
+void JobClient::configure(DatasetOptions& options) const {
+  const JobStatus now = status();
+  if (now.manifest == nullptr) return;
+  options.version = now.version;
+  options.manifest = now.manifest;
+}
+
+}  // namespace alnair

@@ -1,0 +1,24 @@
+// Answers in JSON.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "manager/http/message.h"
+
+namespace alnair::manager {
+
+inline Response json_response(int status, const nlohmann::json& value) {
+  Response response;
+  response.status = status;
+  // Keys in S3 need not be UTF-8, and messages may quote them.
+  response.body = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return response;
+}
+
+inline Response no_content() {
+  Response response;
+  response.status = 204;
+  return response;
+}
+
+}  // namespace alnair::manager

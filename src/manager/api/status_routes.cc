@@ -1,0 +1,95 @@
+// Health, metrics, the configuration in force.
+#include <fmt/format.h>
+
+#include <map>
+
+#include "alnair/core/stats.h"
+#include "manager/api/api.h"
+#include "manager/api/json.h"
+
+namespace alnair::manager {
+namespace {
+
+struct Totals {
+  std::map<std::string, std::uint64_t> jobs = {{"listing", 0}, {"warming", 0}, {"ready", 0}, {"failed", 0}};
+  std::uint64_t clients = 0, sessions = 0, datasets = 0, bytes = 0;
+};
+
+Totals totals(Services& services) {
+  Totals sum;
+  for (const JobView& job : services.jobs.list("")) ++sum.jobs[to_string(job.record.state)];
+  for (const ClientInfo& client : services.clients.list()) {
+    ++sum.clients;
+    sum.sessions += client.sessions;
+  }
+  for (const auto& dataset : services.jobs.datasets("")) {
+    ++sum.datasets;
+    sum.bytes += dataset.record.bytes;
+  }
+  return sum;
+}
+
+std::string gauge(const char* name, const char* help, std::uint64_t value) {
+  return fmt::format("# HELP {0} {1}\n# TYPE {0} gauge\n{0} {2}\n", name, help, value);
+}
+
+std::string metrics_text(Services& services, const HttpMetrics& metrics) {
+  const Totals sum = totals(services);
+  std::string text = metrics.text();
+  text += "# HELP alnair_manager_jobs Live jobs by state.\n# TYPE alnair_manager_jobs gauge\n";
+  for (const auto& [state, count] : sum.jobs) text += fmt::format("alnair_manager_jobs{{state=\"{}\"}} {}\n", state, count);
+  text += gauge("alnair_manager_clients", "Clients.", sum.clients);
+  text += gauge("alnair_manager_sessions", "Sessions of clients.", sum.sessions);
+  text += gauge("alnair_manager_datasets", "Datasets that are known.", sum.datasets);
+  text += gauge("alnair_manager_dataset_bytes", "Bytes of all objects of all datasets.", sum.bytes);
+  text += gauge("alnair_manager_connections", "Open HTTP connections.", services.connections());
+  text += gauge("alnair_manager_listings", "Listings that wait or run.", services.listings.running());
+  text += fmt::format(
+      "# HELP alnair_manager_listings_total Listings begun.\n# TYPE alnair_manager_listings_total counter\n"
+      "alnair_manager_listings_total {}\n",
+      services.listings.begun());
+  for (const auto& [name, value] : stats())  // of the library: S3 requests above all
+    if (name.starts_with("s3_"))
+      text += fmt::format("# TYPE alnair_{0}_total counter\nalnair_{0}_total {1}\n", name, value);
+  return text;
+}
+
+}  // namespace
+
+std::vector<Route> status_routes(Services& services, HttpMetrics& metrics) {
+  return {
+      {"GET", "/healthz", Access::kAnyone, [](const Call&) { return json_response(200, {{"status", "ok"}}); }},
+      {"GET", "/readyz", Access::kAnyone,
+       [&](const Call&) {
+         if (services.stopping()) throw Problem(503, "stopping", "the manager is stopping", 5);
+         return json_response(200, {{"status", "ready"}});
+       }},
+      {"GET", "/metrics", Access::kAnyone,
+       [&](const Call&) {
+         Response response;
+         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+         response.body = metrics_text(services, metrics);
+         return response;
+       }},
+      {"GET", "/v1/status", Access::kAdmin,
+       [&](const Call&) {
+         const Totals sum = totals(services);
+         return json_response(200, {{"version", ALNAIR_VERSION},
+                                    {"jobs", sum.jobs},
+                                    {"clients", sum.clients},
+                                    {"sessions", sum.sessions},
+                                    {"datasets", sum.datasets},
+                                    {"dataset_bytes", sum.bytes},
+                                    {"connections", services.connections()},
+                                    {"listings", services.listings.running()}});
+       }},
+      {"GET", "/v1/config", Access::kAdmin,
+       [&](const Call&) {
+         auto sections = nlohmann::json::object();
+         for (const ConfigValue& value : config_values(services.config)) sections[value.section][value.key] = value.value;
+         return json_response(200, sections);
+       }},
+  };
+}
+
+}  // namespace alnair::manager

@@ -1,0 +1,15 @@
+// Jobs and datasets as the API shows them. Pure.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "manager/config/config.h"
+#include "manager/service/jobs.h"
+
+namespace alnair::manager {
+
+nlohmann::json to_json(const Datasource& source);
+nlohmann::json to_json(const JobView& job, const Config& config);
+nlohmann::json to_json(const Jobs::DatasetView& dataset);
+
+}  // namespace alnair::manager

@@ -1,0 +1,267 @@
+#include "manager/command/admin.h"
+
+#include <fmt/format.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "alnair/core/error.h"
+#include "dataset/job/manager_api.h"
+#include "manager/command/arguments.h"
+#include "manager/command/command.h"
+#include "manager/command/table.h"
+#include "manager/config/config.h"
+#include "manager/daemon/client_conf.h"
+#include "manager/daemon/job_file.h"
+#include "manager/identity/crypto.h"
+#include "manager/server/state_files.h"
+#include "manager/service/clients.h"
+#include "manager/service/time.h"
+
+namespace alnair::manager {
+namespace {
+
+using nlohmann::json;
+using Rows = std::vector<std::vector<std::string>>;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+Arguments parse(const std::vector<std::string>& rest, std::set<std::string> options = {}, std::set<std::string> flags = {}) {
+  options.insert({"config", "manager"});
+  flags.insert("json");
+  return parse_arguments(rest, options, flags);
+}
+
+void expect_words(const Arguments& arguments, std::size_t count, const char* usage) {
+  if (arguments.words.size() != count) throw UsageError(fmt::format("expected {}", usage));
+}
+
+Config config_of(const Arguments& arguments) {
+  return load_config(arguments.value("config", variable("ALNAIR_MANAGER_CONFIG")), manager_environment());
+}
+
+// The manager that --manager or ALNAIR_MANAGER names, else this host's, with the administrator's token.
+class Admin {
+ public:
+  explicit Admin(const Arguments& arguments) : api_(url(arguments)), token_(token(arguments)) {}
+
+  json call(HttpMethod method, const std::string& path, const json& body = nullptr) {
+    try {
+      return api_.call(method, path, token_, body);
+    } catch (const ManagerFailure& failure) {
+      throw Error(failure.what());
+    }
+  }
+
+  static std::string token(const Arguments& arguments) {
+    if (auto text = variable("ALNAIR_MANAGER_ADMIN_TOKEN"); !text.empty()) return text;
+    const std::string path = config_of(arguments).state_dir + "/admin.token";
+    return secret_file(path, "administrator's token", [&]() -> std::string {
+      throw ConfigError(fmt::format("{}: no such file; the manager makes it when it first starts. Elsewhere set "
+                                    "ALNAIR_MANAGER_ADMIN_TOKEN", path));
+    });
+  }
+
+ private:
+  static std::string url(const Arguments& arguments) {
+    if (auto text = arguments.value("manager", variable("ALNAIR_MANAGER")); !text.empty()) return text;
+    return fmt::format("http://127.0.0.1:{}", config_of(arguments).port);
+  }
+
+  ManagerApi api_;
+  std::string token_;
+};
+
+int show(const Arguments& arguments, const json& answer, const Rows& rows) {
+  const std::string text =
+      arguments.has("json") ? answer.dump(2, ' ', false, json::error_handler_t::replace) + "\n" : table(rows);
+  std::fputs(text.c_str(), stdout);
+  return 0;
+}
+
+std::string text_of(const json& value) {
+  return value.is_null() ? "-" : value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+int status_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 0, "status without words");
+  const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/status");
+  Rows rows;
+  for (const auto& [name, value] : answer.items())
+    if (name != "jobs") rows.push_back({name, name == "dataset_bytes" ? readable_bytes(value) : text_of(value)});
+  for (const auto& [state, count] : answer.at("jobs").items()) rows.push_back({"jobs " + state, count.dump()});
+  return show(arguments, answer, rows);
+}
+
+int jobs_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 0, "jobs without words");
+  const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/jobs");
+  Rows rows = {{"ID", "NAME", "CLIENT", "NODE", "STATE", "OBJECTS", "SIZE", "HEARTBEAT"}};
+  for (const json& job : answer.at("jobs"))
+    rows.push_back({job.at("id"), job.at("name"), job.at("client"), job.at("node"), job.at("state"),
+                    job.at("progress").at("objects").dump(), readable_bytes(job.at("progress").at("bytes")),
+                    readable_age(job.at("heartbeat_age_s")) + (job.at("expired").get<bool>() ? " (expired)" : "")});
+  return show(arguments, answer, rows);
+}
+
+int datasets_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 0, "datasets without words");
+  const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/datasets");
+  Rows rows = {{"ID", "NAME", "BUCKET", "CLIENT", "OBJECTS", "SIZE", "JOBS", "LAST USE", "PINNED"}};
+  const auto now = static_cast<double>(system_ms());
+  for (const json& dataset : answer.at("datasets")) {
+    const double pinned = (dataset.at("pinned_until_ms").get<double>() - now) / 1000;
+    rows.push_back({dataset.at("id"), dataset.at("datasource").at("name"), dataset.at("datasource").at("bucket"),
+                    dataset.at("client"), dataset.at("objects").dump(), readable_bytes(dataset.at("bytes")),
+                    std::to_string(dataset.at("jobs").size()),
+                    readable_age((now - dataset.at("last_use_ms").get<double>()) / 1000) + " ago",
+                    pinned > 0 ? readable_age(pinned) : "-"});
+  }
+  return show(arguments, answer, rows);
+}
+
+int clients_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 0, "clients without words");
+  const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/clients");
+  Rows rows = {{"NAME", "DOMAIN", "ENABLED", "S3", "SESSIONS"}};
+  for (const json& client : answer.at("clients"))
+    rows.push_back({client.at("name"), client.at("domain"), client.at("enabled").dump(), client.at("s3").dump(), client.at("sessions").dump()});
+  return show(arguments, answer, rows);
+}
+
+int register_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest, {"secret"});
+  expect_words(arguments, 1, "register JOB.json [--secret client.conf]");
+  const std::string secret_directory = variable("ALNAIR_SECRET_DIR");
+  const ManagerOptions manager = read_client_conf(
+      arguments.value("secret", (secret_directory.empty() ? "/secret" : secret_directory) + "/client.conf"));
+  std::string name = arguments.words[0].substr(arguments.words[0].rfind('/') + 1);
+  if (name.ends_with(".json")) name.resize(name.size() - 5);
+  const auto job = JobClient::start(manager, read_job_file(arguments.words[0], name));
+  JobStatus status;
+  do status = job->wait(std::chrono::hours(1));
+  while (status.state != "ready" && status.state != "failed");
+  std::printf("%s\n", json{{"state", status.state}, {"id", status.id}, {"version", status.version}, {"objects", status.objects},
+                           {"bytes", status.bytes}, {"detail", status.detail}}.dump(2).c_str());
+  job->close(std::chrono::seconds(5));  // the dataset stays known; the registration was for that
+  return status.state == "ready" ? 0 : 1;
+}
+
+int deregister_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest, {}, {"delete-dataset"});
+  expect_words(arguments, 1, "deregister JOB-ID [--delete-dataset]");
+  Admin(arguments).call(HttpMethod::kDelete, fmt::format("/v1/jobs/{}{}", arguments.words[0],
+                                                         arguments.has("delete-dataset") ? "?delete_dataset=true" : ""));
+  return 0;
+}
+
+int pin_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 2, "pin DATASET-ID MINUTES (0: no longer)");
+  const json minutes = json::parse(arguments.words[1], nullptr, false);
+  if (!minutes.is_number_unsigned()) throw UsageError("MINUTES: expected a whole number");
+  Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + arguments.words[0] + "/pin", {{"minutes", minutes}});
+  return 0;
+}
+
+int forget_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 1, "forget DATASET-ID");
+  Admin(arguments).call(HttpMethod::kDelete, "/v1/datasets/" + arguments.words[0]);
+  return 0;
+}
+
+// From a terminal without echo, else the first line of stdin: never an argument, which others could see.
+std::string read_password() {
+  termios before{};
+  const bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+  if (terminal) {
+    std::fputs("Password: ", stderr);
+    termios silent = before;
+    silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+  }
+  std::string password;
+  std::getline(std::cin, password);
+  if (terminal) {
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
+    std::fputs("\n", stderr);
+  }
+  return password;
+}
+
+int user_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest, {"domain"});
+  expect_words(arguments, 2, "user add|password|enable|disable|remove NAME (the password is read from stdin)");
+  const std::string &verb = arguments.words[0], &name = arguments.words[1];
+  Admin admin(arguments);
+  if (verb == "add") {
+    json body = {{"name", name}, {"password", read_password()}};
+    if (arguments.has("domain")) body["domain"] = arguments.value("domain");
+    admin.call(HttpMethod::kPost, "/v1/clients", body);
+  } else if (verb == "password") {
+    admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"password", read_password()}});
+  } else if (verb == "enable" || verb == "disable") {
+    admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"enabled", verb == "enable"}});
+  } else if (verb == "remove") {
+    admin.call(HttpMethod::kDelete, "/v1/clients/" + name);
+  } else {
+    throw UsageError(fmt::format("user {}: expected add, password, enable, disable or remove", verb));
+  }
+  return 0;
+}
+
+int token_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 0, "token without words");
+  std::printf("%s\n", Admin::token(arguments).c_str());
+  return 0;
+}
+
+int reseal_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest, {"new-key-file"});
+  if (!arguments.words.empty() || !arguments.has("new-key-file")) throw UsageError("expected reseal --new-key-file FILE");
+  const Config config = config_of(arguments);
+  const auto key = [](const std::string& text, const std::string& where) {
+    const auto sealer = Sealer::from_hex(text);
+    if (!sealer) throw ConfigError(fmt::format("{}: expected 64 lower-case hex digits", where));
+    return *sealer;
+  };
+  const std::string file = arguments.value("new-key-file");
+  const Sealer fresh = key(secret_file(file, "seal key", Sealer::new_key), file);
+  const Sealer present = config.seal_key.empty()
+                             ? key(secret_file(config.seal_key_file, "seal key", [&]() -> std::string {
+                                     throw ConfigError(fmt::format("{}: no such file", config.seal_key_file));
+                                   }), config.seal_key_file)
+                             : key(config.seal_key, "ALNAIR_MANAGER_SEAL_KEY");
+  const auto records = open_sqlite_records(config.state_dir);  // its lock says that no manager runs
+  Clients clients(*records, present, {}, std::chrono::steady_clock::now);
+  const std::size_t count = clients.reseal(fresh);
+  std::printf("The S3 credentials of %zu clients are sealed under the new key. Set seal_key_file = %s before the manager starts.\n",
+              count, file.c_str());
+  return 0;
+}
+
+}  // namespace
+
+std::map<std::string, Command> admin_commands() {
+  return {{"status", status_command},     {"jobs", jobs_command},
+          {"datasets", datasets_command}, {"clients", clients_command},
+          {"register", register_command}, {"deregister", deregister_command},
+          {"pin", pin_command},           {"forget", forget_command},
+          {"user", user_command},         {"token", token_command},
+          {"reseal", reseal_command}};
+}
+
+}  // namespace alnair::manager

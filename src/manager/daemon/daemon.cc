@@ -1,0 +1,153 @@
+#include "manager/daemon/daemon.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "alnair/core/error.h"
+#include "core/log.h"
+#include "manager/daemon/client_conf.h"
+#include "manager/daemon/job_file.h"
+#include "manager/server/log_lines.h"
+
+namespace alnair::manager {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr timespec kBetweenLooks{1, 0};
+
+// When and what a job file was, to see that it has changed.
+using Stamp = std::pair<std::filesystem::file_time_type, std::uintmax_t>;
+
+struct RunningJob {
+  Stamp stamp;
+  std::shared_ptr<JobClient> client;  // null: its file is malformed
+};
+
+std::map<std::string, Stamp> job_files(const std::string& directory) {
+  std::map<std::string, Stamp> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::error_code gone;  // it may vanish meanwhile
+    const std::string name = it->path().stem().string();
+    if (it->path().extension() != ".json" || name.starts_with('.')) continue;
+    const Stamp stamp{it->last_write_time(gone), it->file_size(gone)};
+    if (!gone) found.emplace(name, stamp);
+  }
+  return found;
+}
+
+class Daemon {
+ public:
+  explicit Daemon(const DaemonOptions& options) : options_(options), manager_(read_client_conf(options.secret_file)) {
+    for (const std::string& directory : {options.jobs_directory, options.share.directory})
+      if (!std::filesystem::is_directory(directory)) throw ConfigError(fmt::format("{}: expected a directory", directory));
+    if (options_.node.empty()) {
+      char name[256] = "";
+      gethostname(name, sizeof name - 1);
+      options_.node = name;
+    }
+  }
+
+  void look() {
+    const auto files = job_files(options_.jobs_directory);
+    std::vector<std::string> ended;
+    for (const auto& [name, job] : jobs_)
+      if (const auto file = files.find(name); file == files.end() || file->second != job.stamp) ended.push_back(name);
+    end(ended);
+    for (const auto& [name, stamp] : files)
+      if (!jobs_.contains(name)) jobs_[name] = {stamp, start(name)};
+  }
+
+  void end_all() {
+    std::vector<std::string> names;
+    for (const auto& [name, job] : jobs_) names.push_back(name);
+    end(names);
+  }
+
+ private:
+  std::shared_ptr<JobClient> start(const std::string& name) {
+    try {
+      JobOptions job = read_job_file(options_.jobs_directory + "/" + name + ".json", name);
+      job.node = options_.node;
+      log(LogLevel::kInfo, "job {}: registering with {}", name, manager_.url);
+      write(job, JobStatus());
+      return JobClient::start(manager_, job, [this, job](const JobStatus& status) {
+        log(LogLevel::kInfo, "job {}: {}{}{}", job.name, status.state, status.detail.empty() ? "" : ": ", status.detail);
+        write(job, status);
+      });
+    } catch (const ConfigError& error) {  // the other jobs go on; a change of the file is another attempt
+      log(LogLevel::kError, "{}", error.what());
+      return nullptr;
+    }
+  }
+
+  void write(const JobOptions& job, const JobStatus& status) const {
+    try {
+      write_share_files(options_.share, job, manager_, status);
+    } catch (const ConfigError& error) {
+      log(LogLevel::kError, "{}", error.what());
+    }
+  }
+
+  // All at once: an unreachable manager costs one time-out.
+  void end(const std::vector<std::string>& names) {
+    std::vector<std::thread> closing;
+    for (const std::string& name : names)
+      if (const auto client = jobs_[name].client) closing.emplace_back([client] { client->close(5s); });
+    for (std::thread& thread : closing) thread.join();
+    for (const std::string& name : names) {
+      remove_share_files(options_.share, name);
+      jobs_.erase(name);
+      log(LogLevel::kInfo, "job {}: deregistered", name);
+    }
+  }
+
+  DaemonOptions options_;
+  const ManagerOptions manager_;
+  std::map<std::string, RunningJob> jobs_;
+};
+
+}  // namespace
+
+int run_daemon(const DaemonOptions& options) {
+  start_log(false);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT}) sigaddset(&signals, number);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  Daemon daemon(options);
+  do daemon.look();
+  while (sigtimedwait(&signals, nullptr, &kBetweenLooks) < 0);
+  daemon.end_all();
+  return 0;
+}
+
+int wait_ready(const std::string& share_directory, const std::string& job, double patience_s) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience_s);
+  std::string state;
+  while ((state = shared_state(share_directory, job)) != "ready") {
+    if (std::chrono::steady_clock::now() >= deadline) {
+      std::fprintf(stderr, "alnair-manager: the job %s is not ready after %g s: %s\n", job.c_str(), patience_s,
+                   state.empty() ? "no daemon has begun with it" : state.c_str());
+      return 1;
+    }
+    std::this_thread::sleep_for(100ms);
+  }
+  return 0;
+}
+
+}  // namespace alnair::manager

@@ -1,0 +1,89 @@
+#include "manager/daemon/share_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "alnair/core/error.h"
+#include "core/file.h"
+#include "core/read_file.h"
+#include "manager/service/time.h"
+
+namespace alnair::manager {
+namespace {
+
+bool write_all(int file, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(file, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+void replace_file(const ShareOptions& options, const std::string& name, std::string_view bytes) {
+  const std::string path = options.directory + "/" + name;
+  const std::string temporary = fmt::format("{}/.{}.{}", options.directory, name, getpid());
+  const auto fail = [&](const std::string& doing) {
+    const int error = errno;
+    unlink(temporary.c_str());
+    throw ConfigError(fmt::format("{}: cannot be {}: {}", path, doing, std::strerror(error)));
+  };
+  unlink(temporary.c_str());  // of a daemon that was killed
+  const FileDescriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file || !write_all(file.get(), bytes)) fail("written");
+  if ((options.owner || options.group) &&
+      fchown(file.get(), options.owner.value_or(static_cast<uid_t>(-1)), options.group.value_or(static_cast<gid_t>(-1))) != 0)
+    fail(fmt::format("given to user {} by user {}", options.owner.value_or(geteuid()), geteuid()));
+  if (fchmod(file.get(), options.mode) != 0) fail("given its mode");
+  if (rename(temporary.c_str(), path.c_str()) != 0) fail("renamed");
+}
+
+}  // namespace
+
+void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager, const JobStatus& status) {
+  nlohmann::json content = {{"job", job.name},
+                            {"id", status.id},
+                            {"state", status.state},
+                            {"detail", status.detail},
+                            {"version", status.version},
+                            {"objects", status.objects},
+                            {"bytes", status.bytes},
+                            {"manager", manager.url},
+                            {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
+                            {"updated_ms", system_ms()}};
+  if (status.manifest != nullptr) {  // before the file that names it
+    replace_file(options, job.name + ".manifest",
+                 {reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size()});
+    content["manifest"] = job.name + ".manifest";
+  }
+  replace_file(options, job.name + ".json", content.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void remove_share_files(const ShareOptions& options, const std::string& job) {
+  for (const char* ending : {".json", ".manifest"}) unlink((options.directory + "/" + job + ending).c_str());
+}
+
+std::string shared_state(const std::string& directory, const std::string& job) {
+  const std::string path = directory + "/" + job + ".json";
+  if (access(path.c_str(), R_OK) != 0 && errno == EACCES) {
+    struct stat status {};
+    const bool known = stat(path.c_str(), &status) == 0;
+    throw ConfigError(fmt::format("{}: belongs to user {} and cannot be read by user {}; set the daemon's --owner or --mode", path,
+                                  known ? std::to_string(status.st_uid) : "?", geteuid()));
+  }
+  const auto text = read_small_file(path);
+  if (!text) return "";
+  const auto content = nlohmann::json::parse(*text, nullptr, false);
+  return content.is_object() ? content.value("state", "") : "";
+}
+
+}  // namespace alnair::manager

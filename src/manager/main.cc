@@ -1,0 +1,21 @@
+// alnair-manager: the one binary of a cluster's manager.
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "alnair/core/error.h"
+#include "manager/command/command.h"
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  try {
+    return alnair::manager::run_command(arguments);
+  } catch (const alnair::manager::UsageError& error) {
+    std::fprintf(stderr, "alnair-manager: %s; see alnair-manager --help\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "alnair-manager: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,126 @@
+// Durable records of a manager: its clients, their sessions, jobs and datasets.
+// Implementations: SQLite (open_sqlite_records); MongoDB keeps the same records as documents. One contract suite holds
+// for all.
+//
+// What put_* and erase_* have returned from survives a kill at any instant. The manager keeps what it works with in
+// memory and reads records once, when it starts; heartbeats are not recorded.
+//
+// Thread safety: all methods may be called from any thread at once. All block, and throw CacheError: the catalog is
+// locked, full, damaged or of a newer version; the message names it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace alnair::manager {
+
+struct ClientRecord {
+  std::string name;
+  std::string password;  // scrypt, as hash_password() writes it
+  std::string s3_auth;   // sealed (Sealer); empty: none was given
+  std::string domain;    // whose cached bytes it shares; its own name unless an administrator joins several
+  bool enabled = true;
+  std::int64_t created_ms = 0;
+};
+
+struct SessionRecord {
+  std::string token_hash;  // hash_token()
+  std::string client;
+};
+
+struct Datasource {
+  std::string name;
+  std::string bucket;
+  std::vector<std::string> keys;  // entries; empty: everything
+  std::string endpoint_url;       // empty: AWS
+  std::string region;             // empty: found out
+
+  bool operator==(const Datasource&) const = default;
+};
+
+struct Qos {
+  bool usecache = true;
+  std::uint64_t maxmemory = 0;            // MiB; 0: no limit
+  std::uint64_t durabilityindisk = 1440;  // minutes
+  bool lazyloading = true;
+
+  bool operator==(const Qos&) const = default;
+};
+
+enum class JobState { kListing, kWarming, kReady, kFailed };
+
+struct JobRecord {
+  std::string id;
+  std::string client;
+  std::string name;
+  std::string node;
+  std::string token_hash;
+  std::string resources;  // the client's own JSON object, as given
+  std::string dataset;    // DatasetRecord::id
+  Datasource datasource;
+  Qos qos;
+  std::int64_t created_ms = 0;
+  std::uint64_t token_life_s = 0;
+  std::uint64_t chunk_size = 0;
+  JobState state = JobState::kListing;
+  std::string version;  // of the manifest; empty: not listed yet
+  std::string failure;  // one sentence; empty unless kFailed
+
+  bool operator==(const JobRecord&) const = default;
+};
+
+// A datasource of a client, as it was last listed.
+struct DatasetRecord {
+  std::string id;
+  std::string client;
+  Datasource datasource;
+  std::string version;
+  std::uint64_t objects = 0;
+  std::uint64_t bytes = 0;
+  std::int64_t last_use_ms = 0;
+  std::int64_t pinned_until_ms = 0;  // 0: not pinned
+
+  bool operator==(const DatasetRecord&) const = default;
+};
+
+class Records {
+ public:
+  virtual ~Records() = default;
+
+  // put_*: inserts, or replaces the one of the same name, hash or id. erase_*: no matter whether it exists.
+  virtual void put_client(const ClientRecord& record) = 0;
+  virtual void erase_client(const std::string& name) = 0;  // with its sessions, jobs and datasets
+  virtual std::vector<ClientRecord> clients() = 0;
+
+  virtual void put_session(const SessionRecord& record) = 0;
+  virtual void erase_session(const std::string& token_hash) = 0;
+  virtual std::vector<SessionRecord> sessions() = 0;
+
+  virtual void put_job(const JobRecord& record) = 0;
+  virtual void erase_job(const std::string& id) = 0;
+  virtual std::vector<JobRecord> jobs() = 0;
+
+  virtual void put_dataset(const DatasetRecord& record) = 0;
+  virtual void erase_dataset(const std::string& id) = 0;
+  virtual std::vector<DatasetRecord> datasets() = 0;
+};
+
+// `directory` exists. Holds the file's lock as long as it lives: a second manager on it waits up to `patience_ms`, then
+// gets a CacheError.
+std::unique_ptr<Records> open_sqlite_records(const std::string& directory, std::int64_t patience_ms = 0);
+
+// The names of states in the API and in records. Pure.
+std::string to_string(JobState state);
+std::optional<JobState> job_state(const std::string& name);
+
+// Datasource, QoS and what else is no column of its own, as a JSON object; and back. Pure; throws CacheError for what
+// is no such object.
+std::string document_of(const JobRecord& record);
+void read_document(const std::string& document, JobRecord& record);
+std::string document_of(const DatasetRecord& record);
+void read_document(const std::string& document, DatasetRecord& record);
+
+}  // namespace alnair::manager

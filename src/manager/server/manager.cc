@@ -1,0 +1,135 @@
+#include "manager/server/manager.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "alnair/core/error.h"
+#include "cache/private_directory.h"
+#include "core/block_signals.h"
+#include "core/log.h"
+#include "manager/api/api.h"
+#include "manager/http/listener.h"
+#include "manager/http/server.h"
+#include "manager/identity/crypto.h"
+#include "manager/server/state_files.h"
+
+namespace alnair::manager {
+namespace {
+
+std::chrono::steady_clock::time_point now() { return std::chrono::steady_clock::now(); }
+
+std::string checked_directory(const Config& config) {
+  if (!is_loopback(config.bind) && !config.insecure_bind)
+    throw ConfigError(fmt::format(
+        "bind is {}, which other hosts can reach, and there is no TLS: passwords, tokens and S3 credentials would travel "
+        "in the clear. Bind to 127.0.0.1 behind a proxy that speaks TLS, or set insecure_bind = true on a network where "
+        "everybody is trusted", config.bind));
+  return open_private_directory(config.state_dir);
+}
+
+Sealer sealer_for(const Config& config) {
+  const std::string key = config.seal_key.empty() ? secret_file(config.seal_key_file, "seal key", Sealer::new_key)
+                                                  : config.seal_key;
+  if (const auto sealer = Sealer::from_hex(key)) return *sealer;
+  throw ConfigError(fmt::format("the seal key {}: expected 64 lower-case hex digits", config.seal_key_file));
+}
+
+std::chrono::seconds seconds(std::uint64_t count) { return std::chrono::seconds(count); }
+
+class RunningManager final : public Manager {
+ public:
+  explicit RunningManager(const Config& config)
+      : config_(config),
+        directory_(checked_directory(config)),
+        records_(open_sqlite_records(directory_)),
+        catalog_(open_sqlite_catalog(directory_ + "/catalog")),
+        clients_(*records_, sealer_for(config),
+                 {config.create_clients, seconds(config.session_life), config.max_clients, config.max_jobs_per_client}, now),
+        listings_(catalog_, [this](const std::string& client, const Datasource& source) { return open(client, source); },
+                  config.listings),
+        jobs_(*records_, clients_, listings_,
+              {seconds(config.token_life), seconds(config.grace), config.max_jobs, config.max_jobs_per_client}, now),
+        api_({config_, *catalog_, clients_, listings_, jobs_,
+              hash_token(secret_file(directory_ + "/admin.token", "administrator's token", random_token)),
+              [this] { return stopping_.load(); }, [this] { return server_ == nullptr ? 0 : server_->connections(); }}) {
+    jobs_.resume();
+    server_ = Server::start({.address = config.bind,
+                             .port = config.port,
+                             .max_body_bytes = config.max_body,
+                             .max_header_bytes = config.max_header,
+                             .max_connections = static_cast<unsigned>(config.max_connections),
+                             .idle_timeout = seconds(config.idle_timeout),
+                             .request_timeout = seconds(config.request_timeout)},
+                            [this](const Request& request) { return api_.handle(request); });
+    const BlockSignals block;
+    sweeper_ = std::thread([this] { sweep(); });
+  }
+
+  ~RunningManager() override { stop(std::chrono::milliseconds(0)); }
+
+  std::uint16_t port() const override { return server_->port(); }
+
+  void stop(std::chrono::milliseconds deadline) override {
+    if (stopping_.exchange(true)) return;
+    server_->stop(deadline);
+    {
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
+    }
+    changed_.notify_all();
+    sweeper_.join();
+    listings_.stop();
+  }
+
+ private:
+  // The bucket, with the client's credentials and never with this process's own.
+  std::shared_ptr<ObjectSource> open(const std::string& client, const Datasource& source) {
+    const S3Auth auth = clients_.s3_auth(client);
+    S3Options options;
+    options.credentials = auth.credentials;
+    options.endpoint_url = source.endpoint_url.empty() ? auth.endpoint_url : source.endpoint_url;
+    options.region = source.region.empty() ? auth.region : source.region;
+    options.event_loop_threads = 1;
+    return open_s3_source(source.bucket, options);
+  }
+
+  void sweep() {
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, std::chrono::seconds(1), [&] { return ended_; })) {
+      lock.unlock();
+      try {
+        clients_.sweep();
+        jobs_.sweep();
+      } catch (const std::exception& error) {  // the records: tried again in a second
+        if (once_.first()) log(LogLevel::kError, "what has expired stays for now: {}", error.what());
+      }
+      lock.lock();
+    }
+  }
+
+  const Config config_;
+  const std::string directory_;
+  const std::unique_ptr<Records> records_;
+  const std::shared_ptr<Catalog> catalog_;
+  std::atomic<bool> stopping_{false};
+  Clients clients_;
+  Listings listings_;
+  Jobs jobs_;
+  std::unique_ptr<Server> server_;
+  Api api_;
+  Once once_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ended_ = false;
+  std::thread sweeper_;
+};
+
+}  // namespace
+
+std::unique_ptr<Manager> Manager::start(const Config& config) { return std::make_unique<RunningManager>(config); }
+
+}  // namespace alnair::manager

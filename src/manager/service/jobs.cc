@@ -1,0 +1,291 @@
+#include "manager/service/jobs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "alnair/core/error.h"
+#include "alnair/dataset/dataset.h"
+#include "core/log.h"
+#include "manager/http/message.h"
+#include "manager/service/time.h"
+
+namespace alnair::manager {
+namespace {
+
+double seconds(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+Problem unknown_dataset(const std::string& id) {
+  return {404, "unknown-dataset", fmt::format("there is no dataset \"{}\"", id)};
+}
+
+}  // namespace
+
+std::string dataset_id(const std::string& client, const Datasource& datasource) {
+  std::vector<std::string> keys = datasource.keys;
+  std::sort(keys.begin(), keys.end());
+  std::string name;
+  for (const std::string* part : {&client, &datasource.endpoint_url, &datasource.bucket})
+    name += fmt::format("{}:{}", part->size(), *part);
+  for (const std::string& key : keys) name += fmt::format("{}:{}", key.size(), key);
+  return hash_token(name).substr(0, 32);
+}
+
+Jobs::Jobs(Records& records, Clients& clients, Listings& listings, Options options, Clock clock)
+    : records_(records), clients_(clients), listings_(listings), options_(options), clock_(std::move(clock)) {}
+
+void Jobs::resume() {
+  std::vector<JobRecord> unfinished;
+  {
+    const std::lock_guard lock(mutex_);
+    for (DatasetRecord& record : records_.datasets()) datasets_.emplace(record.id, std::move(record));
+    for (JobRecord& record : records_.jobs()) {
+      if (record.state != JobState::kReady && record.state != JobState::kFailed) unfinished.push_back(record);
+      tokens_[record.token_hash] = record.id;
+      const std::string id = record.id;
+      jobs_[id] = {std::move(record), clock_(), clock_(), "{}"};
+    }
+  }
+  for (const JobRecord& record : unfinished) begin_listing(record);
+}
+
+RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& request) {
+  const std::string token = random_token();
+  JobRecord record;
+  record.id = random_id();
+  record.client = client;
+  record.name = request.name;
+  record.node = request.node;
+  record.token_hash = hash_token(token);
+  record.resources = request.resources;
+  record.dataset = dataset_id(client, request.datasource);
+  record.datasource = request.datasource;
+  record.qos = request.qos;
+  record.created_ms = system_ms();
+  record.token_life_s = static_cast<std::uint64_t>(options_.token_life.count());
+  record.chunk_size = CacheOptions().chunk_size;
+  clients_.s3_auth(client);  // refuses at once who has no credentials
+  RegisteredJob registered{token, {}};
+  {
+    const std::lock_guard writing(writing_);
+    {
+      const std::lock_guard lock(mutex_);
+      const auto own = std::count_if(jobs_.begin(), jobs_.end(),
+                                     [&](const auto& entry) { return entry.second.record.client == client; });
+      if (jobs_.size() >= options_.max_jobs || static_cast<std::size_t>(own) >= options_.max_jobs_per_client)
+        throw Problem(429, "too-many-jobs", fmt::format("there are {} jobs, {} of them of \"{}\": as many as may be",
+                                                        jobs_.size(), own, client), 10);
+    }
+    records_.put_job(record);
+    const std::lock_guard lock(mutex_);
+    tokens_[record.token_hash] = record.id;
+    const Job& job = jobs_[record.id] = {record, clock_(), clock_(), "{}"};
+    registered.job = view(job);
+  }
+  begin_listing(record);
+  return registered;
+}
+
+void Jobs::begin_listing(const JobRecord& record) {
+  listings_.start(record.dataset, record.id, record.client, record.datasource,
+                  [this, id = record.id](const ListingStatus& status) { listed(id, status); });
+}
+
+void Jobs::listed(const std::string& id, const ListingStatus& status) {
+  const std::lock_guard writing(writing_);
+  JobRecord record;
+  std::optional<DatasetRecord> dataset;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = jobs_.find(id);
+    if (found == jobs_.end()) return;  // deregistered meanwhile
+    record = found->second.record;
+    record.state = status.failure.empty() ? JobState::kReady : JobState::kFailed;
+    record.version = status.version;
+    record.failure = status.failure;
+    if (status.failure.empty()) {
+      const auto known = datasets_.find(record.dataset);
+      dataset = known == datasets_.end() ? DatasetRecord{.id = record.dataset, .client = record.client} : known->second;
+      dataset->datasource = record.datasource;
+      dataset->version = status.version;
+      dataset->objects = status.objects;
+      dataset->bytes = status.bytes;
+      dataset->last_use_ms = system_ms();
+    }
+  }
+  try {
+    if (dataset) records_.put_dataset(*dataset);
+    records_.put_job(record);
+  } catch (const CacheError& error) {  // it is listed again after a restart
+    log(LogLevel::kError, "job {}: {}", id, error.what());
+  }
+  log(status.failure.empty() ? LogLevel::kInfo : LogLevel::kWarning, "job {} of {}: {}", id, record.client,
+      status.failure.empty() ? fmt::format("{} objects, {} bytes, version {}", status.objects, status.bytes, status.version)
+                             : status.failure);
+  const std::lock_guard lock(mutex_);
+  jobs_[id].record = record;
+  if (dataset) datasets_[dataset->id] = *dataset;
+}
+
+Jobs::Job& Jobs::find(const std::string& id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) throw Problem(404, "unknown-job", fmt::format("there is no job \"{}\" (any more)", id));
+  return found->second;
+}
+const Jobs::Job& Jobs::find(const std::string& id) const { return const_cast<Jobs*>(this)->find(id); }
+
+std::optional<std::string> Jobs::job_of(const std::string& token) const {
+  const std::string hash = hash_token(token);
+  const std::lock_guard lock(mutex_);
+  const auto found = tokens_.find(hash);
+  if (found == tokens_.end() || view(jobs_.at(found->second)).expired) return std::nullopt;
+  return found->second;
+}
+
+JobView Jobs::heartbeat(const std::string& id, const std::string& report) {
+  const std::lock_guard lock(mutex_);
+  Job& job = find(id);
+  job.heartbeat = clock_();
+  if (!report.empty()) job.report = report;
+  if (const auto dataset = datasets_.find(job.record.dataset); dataset != datasets_.end())
+    dataset->second.last_use_ms = system_ms();
+  return view(job);
+}
+
+void Jobs::deregister(const std::string& id, bool delete_dataset) {
+  const std::lock_guard writing(writing_);
+  std::string dataset;
+  {
+    const std::lock_guard lock(mutex_);
+    dataset = find(id).record.dataset;
+  }
+  records_.erase_job(id);
+  listings_.forget(dataset, id);
+  bool unused = false;
+  std::optional<DatasetRecord> last_use;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = jobs_.find(id);
+    tokens_.erase(found->second.record.token_hash);
+    jobs_.erase(found);
+    if (const auto known = datasets_.find(dataset); known != datasets_.end()) {
+      unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms == 0;
+      last_use = known->second;
+      if (delete_dataset && unused) datasets_.erase(known);
+    }
+  }
+  if (last_use && delete_dataset && unused) records_.erase_dataset(dataset);
+  else if (last_use) records_.put_dataset(*last_use);
+}
+
+void Jobs::forget_client(const std::string& client) {
+  const std::lock_guard writing(writing_);
+  std::vector<JobRecord> ended;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, job] : jobs_)
+      if (job.record.client == client) ended.push_back(job.record);
+    for (const JobRecord& record : ended) {
+      tokens_.erase(record.token_hash);
+      jobs_.erase(record.id);
+    }
+    std::erase_if(datasets_, [&](const auto& entry) { return entry.second.client == client; });
+  }
+  for (const JobRecord& record : ended) listings_.forget(record.dataset, record.id);
+}
+
+JobView Jobs::view(const Job& job) const {
+  JobView view{.record = job.record, .domain = {}, .report = job.report};
+  const auto now = clock_();
+  view.elapsed_s = seconds(now - job.registered);
+  view.heartbeat_age_s = seconds(now - job.heartbeat);
+  view.expired = now - job.heartbeat >= options_.token_life;
+  const auto dataset = datasets_.find(job.record.dataset);
+  if (dataset != datasets_.end()) view.expected_objects = dataset->second.objects;
+  if (job.record.state == JobState::kListing) {
+    const ListingStatus status = listings_.status(job.record.dataset);
+    view.objects = status.objects;
+    view.bytes = status.bytes;
+  } else if (dataset != datasets_.end() && dataset->second.version == job.record.version) {
+    view.objects = dataset->second.objects;
+    view.bytes = dataset->second.bytes;
+  }
+  return view;
+}
+
+JobView Jobs::get(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  JobView result = view(find(id));
+  result.domain = clients_.domain_of(result.record.client);
+  return result;
+}
+
+std::vector<JobView> Jobs::list(const std::string& client) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<JobView> views;
+  for (const auto& [id, job] : jobs_)
+    if (client.empty() || job.record.client == client) views.push_back(view(job));
+  for (JobView& each : views) each.domain = clients_.domain_of(each.record.client);
+  return views;
+}
+
+Jobs::DatasetView Jobs::dataset_view(const DatasetRecord& record) const {
+  DatasetView result{record, {}};
+  for (const auto& [id, job] : jobs_)
+    if (job.record.dataset == record.id) result.jobs.push_back(id);
+  return result;
+}
+
+std::vector<Jobs::DatasetView> Jobs::datasets(const std::string& client) const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::vector<std::string>> users;  // one walk over the jobs, not one a dataset
+  for (const auto& [id, job] : jobs_) users[job.record.dataset].push_back(id);
+  std::vector<DatasetView> views;
+  for (const auto& [id, record] : datasets_)
+    if (client.empty() || record.client == client) views.push_back({record, users[id]});
+  return views;
+}
+
+Jobs::DatasetView Jobs::dataset(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = datasets_.find(id);
+  if (found == datasets_.end()) throw unknown_dataset(id);
+  return dataset_view(found->second);
+}
+
+void Jobs::pin(const std::string& id, std::int64_t until_ms) {
+  const std::lock_guard writing(writing_);
+  DatasetRecord record = dataset(id).record;
+  record.pinned_until_ms = until_ms;
+  records_.put_dataset(record);
+  const std::lock_guard lock(mutex_);
+  datasets_[id] = record;
+}
+
+void Jobs::erase_dataset(const std::string& id) {
+  const std::lock_guard writing(writing_);
+  if (const auto users = dataset(id).jobs; !users.empty())
+    throw Problem(409, "dataset-in-use", fmt::format("{} live jobs use the dataset, {} among them", users.size(), users.front()));
+  records_.erase_dataset(id);
+  const std::lock_guard lock(mutex_);
+  datasets_.erase(id);
+}
+
+void Jobs::sweep() {
+  std::vector<std::string> ended;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = clock_();
+    for (const auto& [id, job] : jobs_)
+      if (now - job.heartbeat >= options_.token_life + options_.grace) ended.push_back(id);
+  }
+  for (const std::string& id : ended) {
+    log(LogLevel::kInfo, "job {} sends no heartbeats any more: deregistered", id);
+    try {
+      deregister(id, false);
+    } catch (const Problem&) {  // its client was quicker
+    }
+  }
+}
+
+}  // namespace alnair::manager

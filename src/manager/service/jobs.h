@@ -1,0 +1,118 @@
+// Live jobs: registered, listed in the background, kept alive by heartbeats, deregistered.
+//
+// What register_job() and deregister() have returned from is in the records. Heartbeats are in memory only: when the
+// manager starts, every job's clock does too.
+//
+// Thread-safe. Methods block on the records; they throw Problem for what the caller did wrong, CacheError for the records.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "manager/records/records.h"
+#include "manager/service/clients.h"
+#include "manager/service/listings.h"
+
+namespace alnair::manager {
+
+// What a client asks for.
+struct JobRequest {
+  std::string name;
+  std::string node;
+  std::string resources;  // a JSON object, as text
+  Datasource datasource;
+  Qos qos;
+};
+
+struct JobView {
+  JobRecord record;
+  std::string domain;
+  std::uint64_t objects = 0;  // listed so far, or of the dataset
+  std::uint64_t bytes = 0;
+  std::uint64_t expected_objects = 0;  // as listed the last time; 0: never
+  double elapsed_s = 0;         // since registration, in this manager's life
+  double heartbeat_age_s = 0;   // since the last heartbeat, or the manager's start
+  bool expired = false;         // its token is void; another heartbeat of its client revives it
+  std::string report;           // what the last heartbeat carried: a JSON object, as text
+};
+
+struct RegisteredJob {
+  std::string token;
+  JobView job;
+};
+
+class Jobs {
+ public:
+  struct Options {
+    std::chrono::seconds token_life{600};
+    std::chrono::seconds grace{600};
+    std::size_t max_jobs = 100'000;
+    std::size_t max_jobs_per_client = 10'000;
+  };
+  Jobs(Records& records, Clients& clients, Listings& listings, Options options, Clock clock);
+
+  // Reads the records, and goes on with registrations that were in progress.
+  void resume();
+
+  RegisteredJob register_job(const std::string& client, const JobRequest& request);  // Problem: 429 too many jobs
+
+  // The job whose token it is, while that is not expired.
+  std::optional<std::string> job_of(const std::string& token) const;
+
+  // Renews the token, and keeps what the job reports. Problem: 404.
+  JobView heartbeat(const std::string& id, const std::string& report);
+
+  // Ends a job; one that does not exist is a Problem 404. With `delete_dataset`, its dataset's record too if no other
+  // job of the client uses it.
+  void deregister(const std::string& id, bool delete_dataset);
+  void forget_client(const std::string& client);  // its jobs and datasets, when the client is removed
+
+  JobView get(const std::string& id) const;                    // Problem: 404
+  std::vector<JobView> list(const std::string& client) const;  // "": of all clients
+
+  struct DatasetView {
+    DatasetRecord record;
+    std::vector<std::string> jobs;  // ids of live ones
+  };
+  std::vector<DatasetView> datasets(const std::string& client) const;
+  DatasetView dataset(const std::string& id) const;                   // Problem: 404
+  void pin(const std::string& id, std::int64_t until_ms);             // 0: no longer. Problem: 404
+  void erase_dataset(const std::string& id);                          // Problem: 404; 409 while a job uses it
+
+  void sweep();  // deregisters jobs whose grace has ended
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+  struct Job {
+    JobRecord record;
+    Time registered;
+    Time heartbeat;
+    std::string report;
+  };
+  void begin_listing(const JobRecord& record);
+  void listed(const std::string& id, const ListingStatus& status);
+  JobView view(const Job& job) const;
+  Job& find(const std::string& id);
+  const Job& find(const std::string& id) const;
+  DatasetView dataset_view(const DatasetRecord& record) const;
+
+  Records& records_;
+  Clients& clients_;
+  Listings& listings_;
+  const Options options_;
+  const Clock clock_;
+  std::mutex writing_;  // held while records change, so that they change in the order of memory
+  mutable std::mutex mutex_;
+  std::map<std::string, Job> jobs_;
+  std::map<std::string, std::string> tokens_;  // hash to job
+  std::map<std::string, DatasetRecord> datasets_;
+};
+
+// Equal for equal datasources of one client, whatever the order of their keys. Pure.
+std::string dataset_id(const std::string& client, const Datasource& datasource);
+
+}  // namespace alnair::manager

@@ -1,0 +1,71 @@
+#include "python/job_client.h"
+
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <string>
+
+#include "alnair/dataset/job_client.h"
+#include "python/text.h"
+
+namespace py = pybind11;
+
+namespace alnair::python {
+namespace {
+
+using std::chrono::milliseconds;
+
+milliseconds from_seconds(double seconds) { return milliseconds(static_cast<std::int64_t>(seconds * 1000)); }
+
+std::shared_ptr<JobClient> start(const std::string& url, const std::string& username, const std::string& password,
+                                 const std::string& ca_bundle, const py::object& credentials, const std::string& region,
+                                 const std::string& endpoint_url, const std::string& name, const std::string& node,
+                                 const std::string& bucket, const py::iterable& keys, const py::dict& qos) {
+  ManagerOptions manager{url, username, password, ca_bundle, std::nullopt, region, endpoint_url};
+  if (!credentials.is_none()) {
+    const auto [id, secret, token] = credentials.cast<std::tuple<std::string, std::string, std::string>>();
+    manager.s3_credentials = S3Credentials{id, secret, token};
+  }
+  JobOptions job{.name = name, .node = node, .bucket = bucket};
+  for (const py::handle key : keys) job.keys.push_back(key_bytes(key));
+  job.usecache = qos["usecache"].cast<bool>();
+  job.maxmemory = qos["maxmemory"].cast<std::uint64_t>();
+  job.durabilityindisk = qos["durabilityindisk"].cast<std::uint64_t>();
+  job.lazyloading = qos["lazyloading"].cast<bool>();
+  const py::gil_scoped_release release;
+  return JobClient::start(manager, job);
+}
+
+py::dict status_dict(const JobStatus& status) {
+  py::dict result;
+  result["state"] = status.state;
+  result["detail"] = status.detail;
+  result["version"] = status.version;
+  result["objects"] = status.objects;
+  result["bytes"] = status.bytes;
+  if (status.manifest == nullptr) result["manifest"] = py::none();
+  else result["manifest"] = py::bytes(reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size());
+  return result;
+}
+
+}  // namespace
+
+void register_job_client(py::module_& module) {
+  py::class_<JobClient, std::shared_ptr<JobClient>>(module, "JobClient")
+      .def(py::init(&start), py::kw_only(), py::arg("url"), py::arg("username"), py::arg("password"), py::arg("ca_bundle"),
+           py::arg("credentials"), py::arg("region"), py::arg("endpoint_url"), py::arg("name"), py::arg("node"),
+           py::arg("bucket"), py::arg("keys"), py::arg("qos"))
+      .def("wait",
+           [](const JobClient& self, double seconds) {
+             JobStatus status;
+             {
+               const py::gil_scoped_release release;
+               status = self.wait(from_seconds(seconds));
+             }
+             return status_dict(status);
+           })
+      .def("close", [](JobClient& self, double seconds) { self.close(from_seconds(seconds)); },
+           py::call_guard<py::gil_scoped_release>());
+}
+
+}  // namespace alnair::python

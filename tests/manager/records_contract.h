@@ -1,0 +1,103 @@
+// What every implementation of Records promises. A suite for one gives a Fixture with
+//   std::unique_ptr<Records> open();   // the same records each time; the one before has been destroyed
+#pragma once
+
+#include <gmock/gmock.h>
+
+#include "manager/records/records.h"
+
+namespace alnair::manager {
+
+inline bool operator==(const ClientRecord& a, const ClientRecord& b) {
+  return a.name == b.name && a.password == b.password && a.s3_auth == b.s3_auth && a.domain == b.domain &&
+         a.enabled == b.enabled && a.created_ms == b.created_ms;
+}
+inline bool operator==(const SessionRecord& a, const SessionRecord& b) {
+  return a.token_hash == b.token_hash && a.client == b.client;
+}
+
+namespace testing {
+
+inline JobRecord a_job(const std::string& id, const std::string& client) {
+  JobRecord job;
+  job.id = id;
+  job.client = client;
+  job.name = "resnet \"x\"\\";
+  job.node = "n1";
+  job.token_hash = std::string(64, 'f');
+  job.resources = R"({"gpus":8})";
+  job.dataset = "d1";
+  job.datasource = {"pets", "pets", {"train/", "t\u00e4st"}, "http://127.0.0.1:9", "eu"};
+  job.qos = {false, 17, 60, false};
+  job.created_ms = 1'700'000'000'123;
+  job.token_life_s = 600;
+  job.chunk_size = 1 << 20;
+  job.state = JobState::kFailed;
+  job.version = std::string(64, '1');
+  job.failure = "no";
+  return job;
+}
+
+template <typename Fixture>
+class RecordsContract : public ::testing::Test {
+ protected:
+  Fixture fixture_;
+};
+TYPED_TEST_SUITE_P(RecordsContract);
+
+TYPED_TEST_P(RecordsContract, KeepsWhatWasPut) {
+  const ClientRecord client{"alice", "scrypt$...", std::string("\0\xff sealed", 9), "team", false, 5};
+  const SessionRecord session{std::string(64, 'a'), "alice"};
+  const DatasetRecord dataset{"d1", "alice", {"pets", "pets", {}, "", ""}, "v", 3, 1ull << 40, 7, 9};
+  {
+    const auto records = this->fixture_.open();
+    records->put_client(client);
+    records->put_session(session);
+    records->put_job(a_job("j1", "alice"));
+    records->put_dataset(dataset);
+  }
+  const auto records = this->fixture_.open();
+  EXPECT_THAT(records->clients(), ::testing::ElementsAre(client));
+  EXPECT_THAT(records->sessions(), ::testing::ElementsAre(session));
+  EXPECT_THAT(records->jobs(), ::testing::ElementsAre(a_job("j1", "alice")));
+  EXPECT_THAT(records->datasets(), ::testing::ElementsAre(dataset));
+}
+
+TYPED_TEST_P(RecordsContract, ReplacesAndErases) {
+  const auto records = this->fixture_.open();
+  JobRecord job = a_job("j1", "alice");
+  records->put_job(job);
+  job.state = JobState::kReady;
+  job.failure.clear();
+  records->put_job(job);
+  EXPECT_THAT(records->jobs(), ::testing::ElementsAre(job));
+  records->erase_job("j1");
+  records->erase_job("j1");
+  EXPECT_THAT(records->jobs(), ::testing::IsEmpty());
+  records->put_session({"t", "alice"});
+  records->erase_session("t");
+  EXPECT_THAT(records->sessions(), ::testing::IsEmpty());
+  records->put_dataset({.id = "d", .client = "alice"});
+  records->erase_dataset("d");
+  EXPECT_THAT(records->datasets(), ::testing::IsEmpty());
+}
+
+TYPED_TEST_P(RecordsContract, ErasesAClientWithAllThatIsItsOwn) {
+  const auto records = this->fixture_.open();
+  for (const char* name : {"alice", "bob"}) {
+    records->put_client({.name = name});
+    records->put_session({std::string("t-") + name, name});
+    records->put_job(a_job(std::string("j-") + name, name));
+    records->put_dataset({.id = std::string("d-") + name, .client = name});
+  }
+  records->erase_client("alice");
+  EXPECT_THAT(records->clients(), ::testing::ElementsAre(::testing::Field(&ClientRecord::name, "bob")));
+  EXPECT_THAT(records->sessions(), ::testing::ElementsAre(SessionRecord{"t-bob", "bob"}));
+  EXPECT_THAT(records->jobs(), ::testing::ElementsAre(a_job("j-bob", "bob")));
+  EXPECT_THAT(records->datasets(), ::testing::ElementsAre(::testing::Field(&DatasetRecord::client, "bob")));
+}
+
+REGISTER_TYPED_TEST_SUITE_P(RecordsContract, KeepsWhatWasPut, ReplacesAndErases, ErasesAClientWithAllThatIsItsOwn);
+
+}  // namespace testing
+}  // namespace alnair::manager

@@ -1,0 +1,315 @@
+"""The manager's server: real processes, a real S3 server, requests from outside."""
+
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+
+import manager_process
+from conftest import KEYS, SECRET_KEY, content_of
+from manager_process import ALICE, PASSWORD, ManagerProcess, wait_for
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [manager_process.binary(), *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_job_is_registered_kept_alive_and_deregistered(manager, s3_auth):
+    token = manager.connect(s3_auth)
+    job = manager.register(token, keys=["train/"])
+    assert job["state"] in ("listing", "ready") and job["token_life_s"] == 600
+    ready = manager.ended(job)
+    assert ready["state"] == "ready", ready
+    train = [key for key in KEYS if key.startswith("train/")]
+    assert ready["progress"]["objects"] == len(train)
+    assert ready["progress"]["bytes"] == sum(len(content_of(key)) for key in train)
+    assert "token" not in ready
+
+    manifest = manager.call("GET", f"/v1/jobs/{job['id']}/manifest", token=job["token"])
+    assert manifest.status == 200 and manifest.headers["Content-Type"] == "application/octet-stream" and len(manifest.body) > 40
+
+    beat = manager.call("POST", f"/v1/jobs/{job['id']}/heartbeat", {"report": {"epoch": 3}}, job["token"])
+    assert beat.json["state"] == "ready" and beat.json["version"] == ready["version"]
+    [listed] = manager.call("GET", "/v1/jobs", token=token).json["jobs"]
+    assert listed["id"] == job["id"] and listed["report"] == {"epoch": 3}
+    [dataset] = manager.call("GET", "/v1/datasets", token=token).json["datasets"]
+    assert dataset["objects"] == len(train) and dataset["jobs"] == [job["id"]]
+
+    assert manager.call("DELETE", f"/v1/jobs/{job['id']}", token=job["token"]).status == 204
+    assert manager.call("GET", f"/v1/jobs/{job['id']}", token=token).problem == "unknown-job"
+    assert manager.call("GET", "/v1/jobs", token=job["token"]).problem == "invalid-token"
+    assert manager.call("POST", "/v1/disconnect", {}, token).status == 204
+    assert manager.call("GET", "/v1/jobs", token=token).problem == "invalid-token"
+
+
+def test_what_s3_refuses_is_named(manager, s3_auth):
+    token = manager.connect(s3_auth)
+    failed = manager.ended(manager.register(token, bucket="no-such-bucket"))
+    assert failed["state"] == "failed" and "no-such-bucket" in failed["failure"]
+    token = manager.connect({**s3_auth, "secret_access_key": "wrong-secret-of-alice"})
+    failed = manager.ended(manager.register(token))
+    assert failed["state"] == "failed" and "pets" in failed["failure"] and "wrong-secret" not in failed["failure"]
+    assert manager.call("GET", f"/v1/jobs/{failed['id']}/manifest", token=token).problem == "not-ready"
+
+
+def test_a_client_sees_only_what_is_its_own(manager, s3_auth):
+    alice = manager.connect(s3_auth)
+    job = manager.register(alice)
+    ready = manager.ended(job)
+    manager.add_client("bob", "a-password-of-bob")
+    bob = manager.connect(s3_auth, "bob", "a-password-of-bob")
+    for method, path in (
+        ("GET", ""), ("GET", "/manifest"), ("POST", "/heartbeat"), ("DELETE", ""),
+    ):  # fmt: skip
+        answer = manager.call(method, f"/v1/jobs/{job['id']}{path}", token=bob)
+        assert answer.status == 404 and answer.problem == "unknown-job", (method, path)
+    assert manager.call("GET", f"/v1/datasets/{ready['dataset']}", token=bob).problem == "unknown-dataset"
+    assert manager.call("DELETE", f"/v1/datasets/{ready['dataset']}", token=bob).problem == "unknown-dataset"
+    assert manager.call("POST", f"/v1/datasets/{ready['dataset']}/pin", {"minutes": 5}, bob).problem == "unknown-dataset"
+    assert manager.call("GET", "/v1/jobs", token=bob).json == {"jobs": []}
+    assert manager.call("GET", "/v1/datasets", token=bob).json == {"datasets": []}
+    for path in ("/v1/clients", "/v1/config", "/v1/status"):
+        assert manager.call("GET", path, token=bob).problem == "administrators-only"
+        assert manager.call("GET", path, token=manager.admin).status == 200
+    # A job's token is for that job.
+    other = manager.register(alice, name="other")
+    assert manager.call("GET", f"/v1/jobs/{other['id']}", token=job["token"]).problem == "unknown-job"
+    assert manager.call("POST", "/v1/jobs", {"name": "x", "datasource": {"bucket": "b"}}, job["token"]).problem == "sessions-only"
+    assert len(manager.call("GET", "/v1/jobs", token=manager.admin).json["jobs"]) == 2
+
+
+BAD_BODIES = [
+    (b"{", "malformed-json"),
+    (b"\xff\xfe", "malformed-json"),
+    (b"[" * 100_000, "malformed-json"),
+    (b"[]", "invalid-field"),
+    (b'{"name": 5}', "invalid-field"),
+    (b'{"name": "a\\u0000b", "datasource": {"bucket": "b"}}', "invalid-field"),
+    (b'{"name": "a\\nb", "datasource": {"bucket": "b"}}', "invalid-field"),
+    (b'{"name": "a", "datasource": {"bucket": "b/c"}}', "invalid-field"),
+    (b'{"name": "a"}', "missing-field"),
+    (b'{"name": "a", "datasource": {"bucket": "b"}, "colour": 1}', "unknown-field"),
+    (b'{"name": "a", "datasource": {"bucket": "b"}, "qos": {"maxmemory": -1}}', "invalid-field"),
+    (b'{"name": "a", "datasource": {"bucket": "b"}, "qos": {"usecache": "yes"}}', "invalid-field"),
+    (b'{"x": "' + b"y" * (1 << 20) + b'"}', "body-too-large"),
+]
+
+
+def test_bad_bodies_are_problems(manager, s3_auth):
+    token = manager.connect(s3_auth)
+    for raw, problem in BAD_BODIES:
+        answer = manager.call("POST", "/v1/jobs", raw=raw, token=token)
+        assert 400 <= answer.status < 500 and answer.problem == problem, raw[:60]
+    assert manager.call("GET", "/v1/jobs", token=token).json == {"jobs": []}
+
+
+def test_bad_requests_are_problems(manager):
+    for method, path, token, status, problem in (
+        ("GET", "/v1/nothing", None, 404, "unknown-path"),
+        ("GET", "/v1/../etc/passwd", None, 400, "malformed-target"),
+        ("GET", "/v1/%2e%2e/x", None, 400, "malformed-target"),
+        ("GET", "/v1/jobs/%00", None, 400, "malformed-target"),
+        ("PUT", "/v1/jobs", None, 405, "unknown-method"),
+        ("GET", "/v1/jobs", None, 401, "no-token"),
+        ("GET", "/v1/jobs", "forged" * 10, 401, "invalid-token"),
+        ("POST", "/v1/jobs", manager.admin, 403, "clients-only"),
+        ("GET", "/v1/jobs/none", manager.admin, 404, "unknown-job"),
+    ):
+        answer = manager.call(method, path, token=token)
+        assert (answer.status, answer.problem) == (status, problem), path
+    answer = manager.call("POST", "/v1/connect", {"name": ALICE, "password": "wrong"})
+    assert (answer.status, answer.problem) == (401, "wrong-password")
+
+
+def test_nothing_acknowledged_is_lost_by_a_kill(manager, s3_auth):
+    token = manager.connect(s3_auth)
+    jobs = []
+    for round_number in range(3):
+        jobs.append(manager.register(token, name=f"job{round_number}"))
+        manager.kill()
+        manager.start()
+    for job in jobs:
+        assert manager.ended(job)["state"] == "ready"
+        assert manager.call("POST", f"/v1/jobs/{job['id']}/heartbeat", {}, job["token"]).status == 200
+    manager.call("DELETE", f"/v1/jobs/{jobs[0]['id']}", token=token)
+    manager.kill()
+    manager.start()
+    assert {job["id"] for job in manager.call("GET", "/v1/jobs", token=token).json["jobs"]} == {job["id"] for job in jobs[1:]}
+
+
+def test_sigterm_ends_it_within_its_deadline(manager, s3_auth):
+    manager.register(manager.connect(s3_auth))
+    with socket.create_connection(("127.0.0.1", int(manager.url.rpartition(":")[2]))) as idle:
+        idle.sendall(b"GET /healthz HT")  # half a request holds nothing up
+        assert manager.stop() == 0
+    manager.start()
+
+
+def test_jobs_without_heartbeats_end(tmp_path, s3_auth):
+    manager = ManagerProcess(tmp_path / "state", token_life=1, grace=0)
+    try:
+        manager.add_client()
+        job = manager.register(manager.connect(s3_auth))
+        wait_for(lambda: manager.call("GET", f"/v1/jobs/{job['id']}", token=manager.admin).status == 404, "the job's end")
+        assert manager.call("GET", f"/v1/jobs/{job['id']}", token=job["token"]).problem == "invalid-token"
+    finally:
+        manager.kill()
+
+
+def test_clients_are_made_on_first_sight_only_where_that_is_allowed(tmp_path, manager):
+    assert manager.call("POST", "/v1/connect", {"name": "new", "password": "long enough"}).problem == "wrong-password"
+    open_manager = ManagerProcess(tmp_path / "open", create_clients="true")
+    try:
+        assert open_manager.call("POST", "/v1/connect", {"name": "new", "password": "long enough"}).status == 200
+        assert open_manager.call("POST", "/v1/connect", {"name": "new", "password": "another"}).problem == "wrong-password"
+    finally:
+        open_manager.kill()
+
+
+def test_health_and_metrics(manager, s3_auth):
+    assert manager.call("GET", "/healthz").json == {"status": "ok"}
+    assert manager.call("GET", "/readyz").json == {"status": "ready"}
+    manager.ended(manager.register(manager.connect(s3_auth)))
+    text = manager.call("GET", "/metrics").body.decode()
+    assert 'alnair_manager_jobs{state="ready"} 1' in text
+    assert 'alnair_manager_http_requests_total{route="POST /v1/jobs",code="2xx"} 1' in text
+    assert re.search(r"^alnair_s3_list_objects_total [1-9]", text, re.MULTILINE)
+    for line in text.splitlines():
+        assert line.startswith("# ") or re.fullmatch(r'[a-z_0-9]+({[a-z]+="[^"]*"(,[a-z]+="[^"]*")*})? [0-9.e+-]+', line), line
+
+
+def test_secrets_are_nowhere(manager, s3_auth):
+    token = manager.connect(s3_auth)
+    job = manager.register(token)
+    manager.ended(job)
+    answers = b""
+    for path in ("/v1/jobs", "/v1/datasets", "/v1/clients", "/v1/config", "/v1/status", "/metrics", f"/v1/jobs/{job['id']}"):
+        answers += manager.call("GET", path, token=manager.admin).body
+    secrets = [SECRET_KEY.encode(), PASSWORD.encode(), token.encode(), job["token"].encode()]
+    places = {"answers": answers, "log": manager.log.read_bytes()}
+    places["arguments"] = open(f"/proc/{manager.process.pid}/cmdline", "rb").read()
+    for path in manager.directory.rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path.parent != manager.directory or path.suffix != ".token"
+            if path.name != "admin.token":
+                places[str(path)] = path.read_bytes()
+    for place, content in places.items():
+        for secret in [*secrets, manager.admin.encode()]:
+            assert secret not in content, place
+    assert stat.S_IMODE((manager.directory / "admin.token").stat().st_mode) == 0o600
+    assert stat.S_IMODE((manager.directory / "seal.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(manager.directory.stat().st_mode) == 0o700
+
+
+def test_the_log_is_json_lines_with_request_ids(manager):
+    answer = manager.call("GET", "/v1/jobs", token="forged")
+    lines = [json.loads(line) for line in manager.log.read_text().splitlines()]
+    assert any(answer.headers["X-Request-Id"] in line["message"] for line in lines)
+
+
+def test_a_port_in_use_is_named(manager, tmp_path):
+    port = manager.url.rpartition(":")[2]
+    second = run("serve", ALNAIR_MANAGER_PORT=port, ALNAIR_MANAGER_STATE_DIR=str(tmp_path / "second"))
+    assert second.returncode == 1 and f"cannot listen on 127.0.0.1 port {port}" in second.stderr
+
+
+def test_listening_to_everybody_needs_a_word(manager, tmp_path):
+    refused = run("serve", ALNAIR_MANAGER_BIND="0.0.0.0", ALNAIR_MANAGER_PORT="0", ALNAIR_MANAGER_STATE_DIR=str(tmp_path / "s"))
+    assert refused.returncode == 1 and "in the clear" in refused.stderr and "insecure_bind" in refused.stderr
+
+
+def test_two_managers_on_one_directory_are_refused(manager):
+    second = run("serve", ALNAIR_MANAGER_PORT="0", ALNAIR_MANAGER_STATE_DIR=str(manager.directory))
+    assert second.returncode == 1 and "Another manager uses this state directory" in second.stderr
+
+
+def test_a_secret_that_others_can_read_is_refused(manager):
+    manager.kill()
+    (manager.directory / "admin.token").chmod(0o644)
+    refused = run("serve", ALNAIR_MANAGER_PORT="0", ALNAIR_MANAGER_STATE_DIR=str(manager.directory))
+    assert refused.returncode == 1 and "has mode 644; expected 600" in refused.stderr
+    (manager.directory / "admin.token").chmod(0o600)
+    manager.start()
+
+
+def test_config_check(manager, tmp_path):
+    config = tmp_path / "manager.conf"
+    config.write_text("[manager]\nport = 7001\n[limits]\nmax_body = 4096\n")
+    assert run("config", "check", "--config", str(config)).returncode == 0
+    shown = run("config", "show", "--config", str(config), ALNAIR_MANAGER_SEAL_KEY="a" * 64).stdout
+    assert "port = 7001" in shown and "a" * 64 not in shown
+    config.write_text("[manager]\ntoken_live = 5\n")
+    wrong = run("config", "check", "--config", str(config))
+    assert wrong.returncode == 1 and "line 2, token_live: unknown key in [manager]; did you mean token_life?" in wrong.stderr
+
+
+def test_unknown_commands_and_options_suggest_near_ones(manager):
+    wrong = run("sreve")
+    assert wrong.returncode == 2 and 'did you mean serve?' in wrong.stderr
+    wrong = run("serve", "--confg", "x")
+    assert wrong.returncode == 2 and "did you mean --config?" in wrong.stderr
+    assert "alnair-manager serve" in run("--help").stdout
+
+
+def admin(manager, *arguments, **options):
+    return subprocess.run(
+        [manager_process.binary(), *arguments, "--manager", manager.url],
+        env=manager.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+
+
+def test_the_administrators_commands(manager, s3_auth, tmp_path):
+    assert admin(manager, "user", "add", "bob", input="a-password-of-bob\n").returncode == 0
+    bob = manager.connect(s3_auth, "bob", "a-password-of-bob")
+    job = manager.register(bob)
+    ready = manager.ended(job)
+    table = admin(manager, "jobs").stdout.splitlines()
+    assert table[0].split()[:5] == ["ID", "NAME", "CLIENT", "NODE", "STATE"] and table[1].startswith(job["id"])
+    assert [entry["id"] for entry in json.loads(admin(manager, "jobs", "--json").stdout)["jobs"]] == [job["id"]]
+    assert "bob" in admin(manager, "clients").stdout and ready["dataset"] in admin(manager, "datasets").stdout
+    assert re.search(r"^jobs ready +1$", admin(manager, "status").stdout, re.MULTILINE)
+    assert admin(manager, "pin", ready["dataset"], "60").returncode == 0
+    assert manager.call("GET", f"/v1/datasets/{ready['dataset']}", token=bob).json["pinned_until_ms"] > 0
+    assert admin(manager, "deregister", job["id"]).returncode == 0
+    unknown = admin(manager, "deregister", job["id"])
+    assert unknown.returncode == 1 and "there is no job" in unknown.stderr
+    assert admin(manager, "forget", ready["dataset"]).returncode == 0
+    assert admin(manager, "user", "disable", "bob").returncode == 0
+    assert manager.call("GET", "/v1/jobs", token=bob).problem == "invalid-token"
+    assert admin(manager, "user", "remove", "bob").returncode == 0
+    assert admin(manager, "token").stdout.strip() == manager.admin
+    short = admin(manager, "user", "add", "carol", input="short\n")
+    assert short.returncode == 1 and "at least 8 characters" in short.stderr
+
+
+def test_register_lists_a_dataset_without_staying(manager, s3_auth, tmp_path):
+    (tmp_path / "client.conf").write_text(
+        f"[aws_s3]\naws_access_key_id = {s3_auth['access_key_id']}\naws_secret_access_key = {s3_auth['secret_access_key']}\n"
+        f"endpoint_url = {s3_auth['endpoint_url']}\nregion_name = us-east-1\n[alnair_manager]\nserver_address = 127.0.0.1\n"
+        f"server_port = {manager.url.rpartition(':')[2]}\nusername = {ALICE}\npassword = {PASSWORD}\n"
+    )
+    (tmp_path / "pets.json").write_text(json.dumps({"datasource": {"bucket": "pets"}}))
+    done = run("register", str(tmp_path / "pets.json"), "--secret", str(tmp_path / "client.conf"))
+    assert done.returncode == 0 and json.loads(done.stdout)["objects"] == len(KEYS), done.stderr
+    assert manager.call("GET", "/v1/jobs", token=manager.admin).json["jobs"] == []
+    assert len(manager.call("GET", "/v1/datasets", token=manager.admin).json["datasets"]) == 1
+
+
+def test_s3_secrets_are_sealed_again_under_a_new_key(manager, s3_auth, tmp_path):
+    manager.connect(s3_auth)
+    refused = admin(manager, "reseal", "--new-key-file", str(tmp_path / "new.key"))
+    assert refused.returncode == 1 and "Another manager uses" in refused.stderr
+    manager.stop()
+    done = admin(manager, "reseal", "--new-key-file", str(tmp_path / "new.key"))
+    assert done.returncode == 0 and "S3 credentials of 1 clients" in done.stdout, done.stderr
+    manager.settings["seal_key_file"] = tmp_path / "new.key"
+    manager.start()
+    assert manager.ended(manager.register(manager.connect()))["state"] == "ready"
