@@ -1,4 +1,5 @@
-// When to leave a node alone that does not work, and when to look again: a circuit breaker. Pure: the clock is an argument.
+// When to leave a node alone that does not work, and when to look again: a circuit breaker. Pure: the clock is an
+// argument.
 //
 // Closed, everything passes. A failure opens it: nothing passes for a while that doubles with every failure. Then it is
 // half open: one probe passes, whose success closes it.

@@ -98,24 +98,24 @@ class RealClient final : public Client {
     submit(std::move(batch), std::move(done), options);
   }
 
-  void run_on_masters(Command command, DoneOnMasters done, const CallOptions&) override {
+  void run_on_masters(Command command, DoneOnMasters done, const CallOptions& options) override {
     try {
-      (*engine_.get())->run_on_masters(std::move(command), std::move(done));
+      (*engine_.get())->run_on_masters(std::move(command), std::move(done), options);
     } catch (const CacheError& error) {
       done({{"", refused(error)}});
     }
   }
 
-  void facts(DoneWithFacts done, const CallOptions&) override {
+  void facts(DoneWithFacts done, const CallOptions& options) override {
     try {
-      (*engine_.get())->facts(std::move(done));
+      (*engine_.get())->facts(std::move(done), options);
     } catch (const CacheError& error) {
       done({}, refused(error));
     }
   }
 
-  // Old ones are kept until the end: another thread, or a child of a fork, may be reading them, and no lock must be held
-  // across a fork.
+  // Old ones are kept until the end: another thread, or a child of a fork, may be reading them, and no lock must be
+  // held across a fork.
   void set_credentials(std::string user, std::string password) override {
     auto* const fresh = new Credentials{std::move(user), std::move(password), credentials_.load()};
     while (!credentials_.compare_exchange_weak(fresh->before, fresh)) {
@@ -234,7 +234,8 @@ std::vector<Result> Client::call(std::vector<Command> commands, const CallOption
   if (commands.empty()) return {};
   const auto waiting = std::make_shared<Waiting<std::vector<Result>>>(commands.size());
   waiting->value_.resize(commands.size());
-  run(std::move(commands),
+  run(
+      std::move(commands),
       [waiting](std::size_t i, Result&& result) {
         waiting->arrived([&](auto& results) { results[i] = std::move(result); });
       },
@@ -253,7 +254,8 @@ std::vector<Result> Client::call_get(std::vector<std::string> keys, const CallOp
   if (keys.empty()) return {};
   const auto waiting = std::make_shared<Waiting<std::vector<Result>>>(keys.size());
   waiting->value_.resize(keys.size());
-  get(std::move(keys),
+  get(
+      std::move(keys),
       [waiting](std::size_t i, Result&& result) {
         waiting->arrived([&](auto& results) { results[i] = std::move(result); });
       },
@@ -264,11 +266,10 @@ std::vector<Result> Client::call_get(std::vector<std::string> keys, const CallOp
 std::vector<NodeResult> Client::call_on_masters(Command command, const CallOptions& options,
                                                 const std::function<void()>& interrupt) {
   const auto waiting = std::make_shared<Waiting<std::vector<NodeResult>>>(1);
-  run_on_masters(std::move(command),
-                 [waiting](std::vector<NodeResult>&& all) {
-                   waiting->arrived([&](auto& results) { results = std::move(all); });
-                 },
-                 options);
+  run_on_masters(
+      std::move(command),
+      [waiting](std::vector<NodeResult>&& all) { waiting->arrived([&](auto& results) { results = std::move(all); }); },
+      options);
   return waiting->wait(interrupt);
 }
 

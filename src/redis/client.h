@@ -11,12 +11,14 @@
 // Order: commands of one batch may run in any order, also when they are about one key. Replies come in the order in
 // which they arrive.
 //
-// Thread safety: all methods may be called from any thread at once, from callbacks too. Callbacks run on the client's
-// thread (when the client is closed: on the closing one), must be quick and must not block or throw.
-// Fork: a forked child makes its own connections at first use; what was in flight in the parent ends there only.
+// Thread safety: all methods may be called from any thread at once, from callbacks too (but for call() and the like,
+// which wait). Callbacks run on the client's thread, must be quick, and must not block or throw. They may end the
+// client. Fork: a forked child makes its own connections at first use; what was in flight in the parent ends there
+// only.
 #pragma once
 
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -81,9 +83,9 @@ struct Command {
   static constexpr std::size_t kNoKey = ~std::size_t{0};
 
   std::vector<Argument> args;
-  std::size_t key = 1;       // index in `args` of the key (a text) that decides the node; kNoKey: any master
-  std::string node = {};     // not empty: this node, as NodeResult::node names it, whatever the key
-  bool repeatable = true;    // may be sent again when it is unknown whether it ran
+  std::size_t key = 1;             // index in `args` of the key (a text) that decides the node; kNoKey: any master
+  std::string node = {};           // not empty: this node, as NodeResult::node names it, whatever the key
+  bool repeatable = true;          // may be sent again when it is unknown whether it ran
   const Script* script = nullptr;  // set by of_script(); outlives the command
 
   // EVALSHA, with EVAL when the node does not know the script. All keys must be of one slot; keys[0] decides the node.
@@ -91,7 +93,7 @@ struct Command {
 };
 
 struct CallOptions {
-  std::chrono::milliseconds deadline{0};  // for each command, waiting included; 0: Options::deadline
+  std::chrono::milliseconds deadline{0};  // for each command, with all its waiting; 0: Options::deadline
   std::uint64_t expected_bytes = 0;       // of one reply, about; 0: what this node's replies were lately
   std::uint64_t body_offset = 0;          // of get(), the length of a header: the byte after it is aligned to 64
 };
@@ -113,9 +115,9 @@ struct ServerFacts {
   std::string product;      // "redis", "valkey"
   Version version;          // the oldest among the masters
   int masters = 0;
-  std::string maxmemory_policy;     // of all masters; "mixed" when they differ
-  std::uint64_t maxmemory = 0;      // bytes, summed over the masters; 0: no limit, or unknown
-  std::uint64_t used_memory = 0;    // bytes, summed over the masters
+  std::string maxmemory_policy;   // of all masters; "mixed" when they differ
+  std::uint64_t maxmemory = 0;    // bytes, summed over the masters; 0: no limit, or unknown
+  std::uint64_t used_memory = 0;  // bytes, summed over the masters
 };
 
 class Client {

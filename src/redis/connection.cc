@@ -93,7 +93,8 @@ void Connection::continue_connect() {
       return update_interest();
     case Socket::State::kTlsFailed:
       return close(Closing::Why::kTls, fmt::format("could not be greeted by TLS: {} (a server without TLS is redis://, "
-                                                   "not rediss://)", socket_->problem()));
+                                                   "not rediss://)",
+                                                   socket_->problem()));
     case Socket::State::kClosed:
     case Socket::State::kFailed:
       if (next_address_ < addresses_.size()) return connect_next();
@@ -226,8 +227,8 @@ bool Connection::take_replies() {
   const auto alive = alive_;
   while (true) {
     Reply reply;
-    const bool wanted = !in_flight_.empty() && in_flight_.front().kind == Kind::kRequest &&
-                        in_flight_.front().request.batch != nullptr;
+    const bool wanted =
+        !in_flight_.empty() && in_flight_.front().kind == Kind::kRequest && in_flight_.front().request.batch != nullptr;
     const std::uint64_t offset = wanted ? in_flight_.front().request.batch->options.body_offset : 0;
     switch (parser_.next(reply, offset)) {
       case RespParser::Outcome::kMore:
@@ -264,8 +265,7 @@ void Connection::take(Sent sent, Reply&& reply) {
     case Kind::kInfo:
       return take_info(reply);
     case Kind::kAuth:
-      if (reply.type == Reply::Type::kError &&
-          understand(reply.text()).error != ServerError::kUnknownCommand &&
+      if (reply.type == Reply::Type::kError && understand(reply.text()).error != ServerError::kUnknownCommand &&
           reply.text().find("without any password configured") == std::string_view::npos)
         return close(Closing::Why::kDenied, fmt::format("refuses the password: {}", quoted(reply.text())));
       if (state_ == State::kGreeting && style_ == Style::kProxy) became_ready();
@@ -286,13 +286,12 @@ void Connection::take_hello(const Reply& reply) {
                                                       greeting_.version.text(), kOldest.text()));
     return became_ready();
   }
-  if (reply.type != Reply::Type::kError)
-    return close(Closing::Why::kNotRedis, "did not answer HELLO as Redis does");
+  if (reply.type != Reply::Type::kError) return close(Closing::Why::kNotRedis, "did not answer HELLO as Redis does");
   switch (understand(reply.text()).error) {
     case ServerError::kWrongPass:
-      return close(Closing::Why::kDenied, fmt::format("refuses the password of the user '{}'",
-                                                      owner_.credentials().user.empty() ? "default"
-                                                                                        : owner_.credentials().user));
+      return close(Closing::Why::kDenied,
+                   fmt::format("refuses the password of the user '{}'",
+                               owner_.credentials().user.empty() ? "default" : owner_.credentials().user));
     case ServerError::kNoAuth:
       return close(Closing::Why::kDenied, "asks for a password, and the URL has none");
     case ServerError::kLoading:
@@ -316,8 +315,7 @@ void Connection::take_hello(const Reply& reply) {
 void Connection::take_info(const Reply& reply) {
   const std::string_view version = reply.type == Reply::Type::kBulk ? info_field(reply.text(), "redis_version") : "";
   if (version.empty()) return close(Closing::Why::kNotRedis, "knows neither HELLO nor INFO");
-  close(Closing::Why::kTooOld,
-        fmt::format("is Redis {}; Alnair needs {} or later", quoted(version), kOldest.text()));
+  close(Closing::Why::kTooOld, fmt::format("is Redis {}; Alnair needs {} or later", quoted(version), kOldest.text()));
 }
 
 void Connection::check(Clock::time_point now) {
@@ -330,7 +328,8 @@ void Connection::check(Clock::time_point now) {
     case State::kConnecting:
       if (socket_->in_handshake())
         return close(Closing::Why::kTimeout, fmt::format("did not answer the greeting of TLS within {} ms (a server "
-                                                         "without TLS is redis://, not rediss://)", ms));
+                                                         "without TLS is redis://, not rediss://)",
+                                                         ms));
       return close(Closing::Why::kTimeout, fmt::format("did not accept a connection within {} ms", ms));
     default:
       return close(Closing::Why::kTimeout, fmt::format("did not answer within {} ms", ms));

@@ -1,7 +1,7 @@
 // One connection to one server: resolving, connecting, TLS, the greeting, then requests, pipelined.
 //
-// Bytes in flight are bounded: of requests that were sent and of the replies that are expected, Options::window_bytes, but
-// for two requests, which are always let through. Whoever has more waits for ConnectionOwner::replied.
+// Bytes in flight are bounded: of requests that were sent and of the replies that are expected, Options::window_bytes,
+// but for two requests, which are always let through. Whoever has more waits for ConnectionOwner::replied.
 //
 // Thread safety: none; everything happens on the event loop's thread.
 #pragma once
@@ -31,7 +31,7 @@ struct Credentials {
 struct Greeting {
   std::string product;  // "redis", "valkey"; empty through a proxy
   Version version;
-  std::string mode;     // "standalone", "cluster", "sentinel"
+  std::string mode;  // "standalone", "cluster", "sentinel"
 };
 
 // Why a connection ended.
@@ -43,14 +43,14 @@ struct Closing {
     kEnded,        // by the server
     kNotRedis,     // what came is no RESP, or the greeting was not understood
     kTooOld,
-    kDenied,       // wrong or missing password
-    kLoading,      // the server is not ready yet
-    kLocal,        // by us
+    kDenied,   // wrong or missing password
+    kLoading,  // the server is not ready yet
+    kLocal,    // by us
   };
   Why why = Why::kLocal;
-  std::string message;      // a sentence that names the endpoint
-  bool was_ready = false;   // it had been greeted
-  bool silent = false;      // kEnded before a byte of the server came
+  std::string message;     // a sentence that names the endpoint
+  bool was_ready = false;  // it had been greeted
+  bool silent = false;     // kEnded before a byte of the server came
 };
 Failure failure_of(Closing::Why why);
 
@@ -79,7 +79,8 @@ class Connection {
   // How to greet: HELLO, or what proxies let through (a password at most).
   enum class Style { kDirect, kProxy };
 
-  Connection(ConnectionOwner& owner, const Options& options, const TlsContext* tls, const Address& address, Style style);
+  Connection(ConnectionOwner& owner, const Options& options, const TlsContext* tls, const Address& address,
+             Style style);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -93,8 +94,14 @@ class Connection {
 
   bool is_ready() const { return state_ == State::kReady; }
   bool has_room(std::uint64_t expected) const {
-    return state_ == State::kReady && (in_flight_.size() < kAlways ||
-           (in_flight_.size() < kMost && in_flight_bytes_ + expected <= options_.window_bytes));
+    return state_ == State::kReady &&
+           (in_flight_.size() < kAlways ||
+            (in_flight_.size() < kMost && in_flight_bytes_ + expected <= options_.window_bytes));
+  }
+  // It is time to send more.
+  bool half_empty() const {
+    return in_flight_.size() < kAlways ||
+           (in_flight_.size() <= kMost / 2 && in_flight_bytes_ <= options_.window_bytes / 2);
   }
   // Queues it for flush(). Only when has_room(). `expected`: bytes of the reply, about.
   void send(const Request& request, std::uint64_t expected);
@@ -115,7 +122,7 @@ class Connection {
     Kind kind = Kind::kRequest;
     std::uint64_t cost = 0;  // bytes in flight
   };
-  static constexpr std::size_t kAlways = 2;   // requests
+  static constexpr std::size_t kAlways = 2;  // requests
   static constexpr std::size_t kMost = 4096;
 
   void connect_next();

@@ -19,12 +19,12 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kMaxRedirections = 8;
-constexpr int kMaxRepeats = 2;           // after a connection that broke
-constexpr int kMaxTries = 6;             // where the server says "not now"
+constexpr int kMaxRepeats = 2;                  // after a connection that broke
+constexpr int kMaxTries = 6;                    // where the server says "not now"
 constexpr auto kFirstDelay = milliseconds(20);  // between those; doubles
 constexpr auto kNotReadyPause = milliseconds(500);
 constexpr auto kMapAge = std::chrono::seconds(60);  // then it is asked for anew
-constexpr std::uint64_t kSmallReply = 256;  // bytes; what a command other than GET is expected to bring
+constexpr std::uint64_t kSmallReply = 256;          // bytes; what a command other than GET is expected to bring
 constexpr const char* kClosed = "The Redis client was closed.";
 
 }  // namespace
@@ -103,9 +103,8 @@ void Engine::run() {
     if (now >= next_tick_) tick(now);
     graveyard_.clear();
     const bool active = !batches_.empty() || unready_;
-    reactor_.wait(active ? next_tick_ : Clock::time_point::max(), [](void* who, std::uint32_t events) {
-      static_cast<Connection*>(who)->handle(events);
-    });
+    reactor_.wait(active ? next_tick_ : Clock::time_point::max(),
+                  [](void* who, std::uint32_t events) { static_cast<Connection*>(who)->handle(events); });
   }
   shut_down();
 }
@@ -132,8 +131,7 @@ void Engine::tick(Clock::time_point now) {
   std::vector<Batch*> overdue;
   for (Batch* batch : batches_)
     if (batch->deadline <= now) overdue.push_back(batch);
-  for (Batch* batch : overdue)
-    expire(batch, Failure::kTimeout, "Redis did not answer before the command's deadline.");
+  for (Batch* batch : overdue) expire(batch, Failure::kTimeout, "Redis did not answer before the command's deadline.");
 }
 
 void Engine::shut_down() {
@@ -301,11 +299,11 @@ void Engine::reroute_or_fail(Node& node, Request request) {
 }
 
 // One command to one node, past all routing.
-void Engine::ask(Node& node, Command command, std::function<void(Result&&)> done) {
+void Engine::ask(Node& node, Command command, milliseconds deadline, std::function<void(Result&&)> done) {
   auto batch = std::make_unique<Batch>();
   batch->commands.push_back(std::move(command));
   batch->done = [done = std::move(done)](std::size_t, Result&& result) { done(std::move(result)); };
-  batch->deadline = Clock::now() + 2 * options_.timeout;  // to connect, and to be answered
+  batch->deadline = Clock::now() + deadline;
   batch->left = 1;
   batch->internal = true;
   Batch* const raw = batch.release();
@@ -318,12 +316,18 @@ void Engine::ask(Node& node, Command command, std::function<void(Result&&)> done
 void Engine::replied(Connection& connection, Request request, Reply&& reply) {
   Lane& lane = *static_cast<Lane*>(connection.context);
   if (reply.type == Reply::Type::kError) return answer_error(*lane.node, connection, request, reply);
-  if (reply.type == Reply::Type::kBulk && request.is_get())
-    lane.node->typical_reply = (7 * lane.node->typical_reply + reply.bytes.size()) / 8;
+  if (reply.type == Reply::Type::kBulk && request.is_get()) {
+    // Grows at once and shrinks slowly: too much in flight is worse than too little.
+    std::uint64_t& typical = lane.node->typical_reply;
+    typical = std::max(reply.bytes.size(), (7 * typical + reply.bytes.size()) / 8);
+  }
   finish(request, std::move(reply));
 }
 
-void Engine::drained(Connection& connection) { pump(*static_cast<Lane*>(connection.context)); }
+void Engine::drained(Connection& connection) {
+  // Half a window at a time: fewer and larger writes, here and at the server.
+  if (connection.half_empty()) pump(*static_cast<Lane*>(connection.context));
+}
 
 void Engine::answer_error(Node& node, Connection& connection, Request request, const Reply& reply) {
   const ServerErrorInfo info = understand(reply.text());
@@ -414,25 +418,27 @@ void Engine::closed(Connection& connection, Closing closing, std::vector<Request
       log(LogLevel::kWarning, "{} It is left alone for a while.", closing.message);
     node.breaker.failure(Clock::now());
   }
-  node.failure = failure_of(closing.why);
-  node.problem = closing.message;
+  if (closing.why != Closing::Why::kLocal) {
+    node.failure = failure_of(closing.why);
+    node.problem = closing.message;
+  }
   if (node.seed != Node::Seed::kNo) seed_failed(node, closing);
   if (map_ && closing.why != Closing::Why::kLocal && !(broke && unanswered.empty())) refresh();
 
   for (Request& request : unanswered) {
     if (request.batch->internal || closing.why == Closing::Why::kLocal) {
-      finish(request, node.failure, closing.message);
+      finish(request, failure_of(closing.why), closing.message);
     } else if (!request.repeatable()) {
       finish(request, Failure::kTimeout, closing.message + " The command may have run.");
     } else if (request.repeats++ < kMaxRepeats) {
       enqueue(request);
     } else {
-      finish(request, node.failure, closing.message);
+      finish(request, failure_of(closing.why), closing.message);
     }
   }
   for (Request& request : queue) {
     if (request.batch->internal || closing.why == Closing::Why::kLocal)
-      finish(request, node.failure, closing.message);
+      finish(request, failure_of(closing.why), closing.message);
     else
       enqueue(request);
   }

@@ -1,8 +1,8 @@
 // What a client is in one process: the event-loop thread, the nodes, and where each request goes.
 //
-// A request waits, in this order, for the topology (parked_), for its node's connection and its window (Lane::queue), for
-// the reply (in the connection), and, between attempts, for time to pass (delayed_). Everywhere its batch's deadline
-// finds it. topology.cc has how the nodes are found, engine.cc what happens to requests.
+// A request waits, in this order, for the topology (parked_), for its node's connection and its window (Lane::queue),
+// for the reply (in the connection), and, between attempts, for time to pass (delayed_). Everywhere its batch's
+// deadline finds it. topology.cc has how the nodes are found, engine.cc what happens to requests.
 //
 // Thread safety: the public methods may be called from any thread; all else happens on the loop's thread.
 #pragma once
@@ -39,8 +39,8 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
 
   // `batch->deadline` and `left` are set here.
   void submit(std::unique_ptr<Batch> batch);
-  void run_on_masters(Command command, Client::DoneOnMasters done);
-  void facts(Client::DoneWithFacts done);
+  void run_on_masters(Command command, Client::DoneOnMasters done, const CallOptions& options);
+  void facts(Client::DoneWithFacts done, const CallOptions& options);
   void set_credentials(const Credentials& credentials);
 
  private:
@@ -59,14 +59,14 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
     std::string name;
     std::array<Lane, kLanes> lanes;
     Breaker breaker;
-    Clock::time_point pause_until{};  // it said that it is loading, or busy
+    Clock::time_point pause_until{};          // it said that it is loading, or busy
     Failure failure = Failure::kUnavailable;  // why it is left alone
     std::string problem;
     Greeting greeting;
     bool greeted = false;
     Connection::Style style = Connection::Style::kDirect;
     enum class Seed { kNo, kGreeting, kAsked } seed = Seed::kNo;  // part of the discovery that goes on
-    std::uint64_t typical_reply = 4096;  // bytes
+    std::uint64_t typical_reply = 64 << 10;                       // bytes of a value, lately
   };
   struct Delayed {
     Clock::time_point due;
@@ -92,7 +92,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
   void end(Request request, Result&& result);
   void expire(Batch* batch, Failure failure, const char* message);
   void reroute_or_fail(Node& node, Request request);
-  void ask(Node& node, Command command, std::function<void(Result&&)> done);
+  void ask(Node& node, Command command, std::chrono::milliseconds deadline, std::function<void(Result&&)> done);
   void answer_error(Node& node, Connection& connection, Request request, const Reply& reply);
   void retry_later(Node& node, Request request, ServerError error, const std::string& message);
 
@@ -112,6 +112,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
   void end_refresh(bool renewed);
   void ask_for_map(Node& node, std::function<void(std::optional<SlotMap>, Result&&)> done);
   void adopt(SlotMap map);
+  std::chrono::milliseconds patience() const { return 2 * options_.timeout; }  // to connect, and to be answered
   void when_known(std::function<void()> task);
   Result usable() const;  // a failure: what keeps the servers from being used
   void resume_parked();
@@ -151,7 +152,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
 
   Mode mode_ = Mode::kAuto;
   std::optional<SlotMap> map_;
-  std::string misconfigured_;  // not empty: seeds that do not belong together
+  std::string misconfigured_;                   // not empty: seeds that do not belong together
   std::vector<std::function<void()>> waiters_;  // for the end of the discovery
   std::size_t seeds_left_ = 0;                  // of the discovery that goes on
   Breaker discovery_;
@@ -162,7 +163,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
   bool refreshing_ = false;
   std::vector<Address> candidates_;
   Clock::time_point refresh_until_{};
-  Clock::time_point next_refresh_{};   // not before
+  Clock::time_point next_refresh_{};  // not before
   Clock::time_point last_refresh_{};
 };
 

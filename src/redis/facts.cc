@@ -28,7 +28,7 @@ Result Engine::usable() const {
   return {};
 }
 
-void Engine::run_on_masters(Command command, Client::DoneOnMasters done) {
+void Engine::run_on_masters(Command command, Client::DoneOnMasters done, const CallOptions& options) {
   struct Answers {
     std::vector<NodeResult> results;
     std::size_t left = 0;
@@ -39,8 +39,9 @@ void Engine::run_on_masters(Command command, Client::DoneOnMasters done) {
   command.key = Command::kNoKey;
   command.node.clear();
   const auto shared = std::make_shared<const Command>(std::move(command));
-  const bool posted = post([this, answers, shared] {
-    when_known([this, answers, shared] {
+  const auto deadline = options.deadline.count() > 0 ? options.deadline : options_.deadline;
+  const bool posted = post([this, answers, shared, deadline] {
+    when_known([this, answers, shared, deadline] {
       Result state = usable();
       if (state.ok() && mode_ == Mode::kProxy)
         state = {.failure = Failure::kUnsupported, .message = "A proxy in front of Redis hides its servers."};
@@ -51,20 +52,19 @@ void Engine::run_on_masters(Command command, Client::DoneOnMasters done) {
       for (std::size_t i = 0; i < masters.size(); ++i) {
         Node& node = node_at(masters[i].address);
         answers->results[i].node = node.name;
-        ask(node, *shared, [answers, i](Result&& result) {
+        ask(node, *shared, deadline, [answers, i](Result&& result) {
           answers->results[i].result = std::move(result);
           if (--answers->left == 0) answers->done(std::move(answers->results));
         });
       }
     });
   });
-  if (!posted)
-    answers->done({{"", {.failure = Failure::kCancelled, .message = "The Redis client was closed."}}});
+  if (!posted) answers->done({{"", {.failure = Failure::kCancelled, .message = "The Redis client was closed."}}});
 }
 
-void Engine::facts(Client::DoneWithFacts done) {
+void Engine::facts(Client::DoneWithFacts done, const CallOptions& options) {
   const auto shared = std::make_shared<const Client::DoneWithFacts>(std::move(done));
-  run_on_masters({.args = {"INFO", "memory"}}, [this, shared](std::vector<NodeResult>&& results) {
+  const auto with_results = [this, shared](std::vector<NodeResult>&& results) {
     // On the loop's thread, unless the client is closed.
     ServerFacts facts;
     if (results.front().result.failure == Failure::kCancelled)
@@ -97,7 +97,8 @@ void Engine::facts(Client::DoneWithFacts done) {
       state = {.failure = Failure::kUnavailable,
                .message = fmt::format("No node of the Redis Cluster serves the hash slots {}.", uncovered)};
     (*shared)(std::move(facts), std::move(state));
-  });
+  };
+  run_on_masters({.args = {"INFO", "memory"}}, with_results, options);
 }
 
 }  // namespace alnair::redis

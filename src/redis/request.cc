@@ -7,7 +7,7 @@
 namespace alnair::redis {
 namespace {
 
-constexpr std::size_t kCopied = 1024;    // bytes: smaller arguments are copied behind the text before them
+constexpr std::size_t kCopied = 1024;     // bytes: smaller arguments are copied behind the text before them
 constexpr std::size_t kPiece = 64 << 10;  // bytes of a text, about
 
 }  // namespace

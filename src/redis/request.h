@@ -25,7 +25,7 @@ struct Batch {
   Client::Done done;
   CallOptions options;
   Clock::time_point deadline{};
-  std::size_t left = 0;  // requests that have not ended
+  std::size_t left = 0;   // requests that have not ended
   bool internal = false;  // the engine's own, put to a node directly: not routed, not repeated
 
   std::size_t size() const { return commands.empty() ? keys.size() : commands.size(); }
@@ -38,9 +38,9 @@ struct Request {
   std::uint16_t slot = 0;
   std::uint8_t redirections = 0;
   std::uint8_t repeats = 0;
-  bool asking = false;            // send ASKING first
-  bool full_script = false;       // EVAL, not EVALSHA
-  bool waited_for_map = false;    // once is enough
+  bool asking = false;          // send ASKING first
+  bool full_script = false;     // EVAL, not EVALSHA
+  bool waited_for_map = false;  // once is enough
 
   bool is_get() const { return batch->commands.empty(); }
   const Command& command() const { return batch->commands[index]; }
@@ -72,7 +72,7 @@ class OutQueue {
   std::deque<Piece> pieces_;
   std::size_t offset_ = 0;  // in the first piece: sent
   std::size_t size_ = 0;
-  std::string spare_;       // a text's memory, to be used again
+  std::string spare_;  // a text's memory, to be used again
 };
 
 // Appends the request in RESP form, ASKING apart.

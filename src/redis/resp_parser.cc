@@ -8,10 +8,10 @@
 namespace alnair::redis {
 namespace {
 
-constexpr std::size_t kBuffer = 64 << 10;      // bytes; also the longest line
-constexpr std::size_t kLeastRoom = 16 << 10;   // at the buffer's end, before what is in it is moved to its front
-constexpr std::size_t kLargeBulk = 16 << 10;   // a bulk string with more to come than that is received with...
-constexpr std::size_t kAfterLargeBulk = 64;    // ...so much of what follows: the next header, little of the next value
+constexpr std::size_t kBuffer = 64 << 10;     // bytes; also the longest line
+constexpr std::size_t kLeastRoom = 16 << 10;  // at the buffer's end, before what is in it is moved to its front
+constexpr std::size_t kLargeBulk = 16 << 10;  // a bulk string with more to come than that is received with...
+constexpr std::size_t kAfterLargeBulk = 64;   // ...so much of what follows: the next header, little of the next value
 constexpr std::size_t kAlignment = 64;
 
 View copied(std::string_view text) {
@@ -100,7 +100,8 @@ RespParser::Step RespParser::step(Reply& value, std::uint64_t body_offset) {
   const char kind = line.empty() ? '\0' : line.front();
   if (!line.empty()) line.remove_prefix(1);
   std::int64_t number = 0;
-  if ((kind == ':' || kind == '$' || kind == '*') && !parse_integer(line, number)) return broken("a number is malformed");
+  if ((kind == ':' || kind == '$' || kind == '*') && !parse_integer(line, number))
+    return broken("a number is malformed");
   switch (kind) {
     case '+':
     case '-':

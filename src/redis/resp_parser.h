@@ -7,8 +7,8 @@
 //     while (parser.next(reply) == RespParser::Outcome::kReply) use(reply);
 //   }
 //
-// Pure: no I/O. What it is fed may be anything: memory grows with what has arrived, not with what was announced, but for
-// one bulk string of at most `max_bulk_bytes` at a time.
+// Pure: no I/O. What it is fed may be anything: memory grows with what has arrived, not with what was announced, but
+// for one bulk string of at most `max_bulk_bytes` at a time.
 //
 // Thread safety: none.
 #pragma once

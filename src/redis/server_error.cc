@@ -25,7 +25,8 @@ bool parse_redirection(std::string_view text, ServerErrorInfo& info) {
   if (!number(text.substr(0, space), slot) || slot >= kSlots) return false;
   if (!number(text.substr(colon + 1), port) || port == 0 || port > 65535) return false;
   info.slot = static_cast<std::uint16_t>(slot);
-  info.target = {.host = std::string(text.substr(space + 1, colon - space - 1)), .port = static_cast<std::uint16_t>(port)};
+  info.target = {.host = std::string(text.substr(space + 1, colon - space - 1)),
+                 .port = static_cast<std::uint16_t>(port)};
   if (info.target.host == "?") info.target.host.clear();
   return true;
 }
@@ -99,7 +100,8 @@ Failure failure_of(ServerError error) {
 
 std::string quoted(std::string_view text) {
   std::string result = "'";
-  for (const char c : text.substr(0, kQuoted)) result.push_back(static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c);
+  for (const char c : text.substr(0, kQuoted))
+    result.push_back(static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c);
   if (text.size() > kQuoted) result += "...";
   result += "'";
   return result;

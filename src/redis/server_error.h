@@ -20,9 +20,9 @@ enum class ServerError {
   kLoading,      // the node reads its data set and answers nothing yet
   kBusy,         // a script runs for too long
   kNoScript,
-  kNoAuth,       // the connection is not authenticated
+  kNoAuth,  // the connection is not authenticated
   kWrongPass,
-  kNoPerm,       // the ACL lacks the command or the key
+  kNoPerm,  // the ACL lacks the command or the key
   kOutOfMemory,
   kUnknownCommand,  // too old, or a proxy
   kOther,

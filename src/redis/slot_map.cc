@@ -71,7 +71,8 @@ std::optional<SlotMap> SlotMap::from_shards(const Reply& reply, const Address& a
             (text_of(field(node, "health")) == "online") != online)
           continue;
         // "endpoint" is what the cluster's administrator wants clients to use: IP address or host name.
-        const auto address = address_of(text_of(field(node, "endpoint")), field(node, tls ? "tls-port" : "port"), asked);
+        const auto address =
+            address_of(text_of(field(node, "endpoint")), field(node, tls ? "tls-port" : "port"), asked);
         if (!address) return std::nullopt;  // some servers know the TLS ports only in CLUSTER SLOTS
         master = map.index_of(*address, text_of(field(node, "id")));
       }

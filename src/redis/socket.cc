@@ -127,8 +127,8 @@ Socket::Progress Socket::read(const std::array<std::span<std::byte>, 2>& room) {
     const std::span<std::byte> place = room[0].empty() ? room[1] : room[0];
     ERR_clear_error();
     errno = 0;
-    return tls_result(SSL_read(ssl_.get(), place.data(), static_cast<int>(std::min<std::size_t>(place.size(), INT_MAX))),
-                      0);
+    return tls_result(
+        SSL_read(ssl_.get(), place.data(), static_cast<int>(std::min<std::size_t>(place.size(), INT_MAX))), 0);
   }
   const std::array<iovec, 2> pieces{{{room[0].data(), room[0].size()}, {room[1].data(), room[1].size()}}};
   while (true) {

@@ -1,7 +1,8 @@
 // How an engine finds the nodes, and keeps knowing them.
 //
-// Discovery: every seed is greeted, all at once. The first that works decides the mode and gives the first map; the others
-// are compared with it. Refresh: one question at a time to a node that works; all who wait for a new map wait for that one.
+// Discovery: every seed is greeted, all at once. The first that works decides the mode and gives the first map; the
+// others are compared with it. Refresh: one question at a time to a node that works; all who wait for a new map wait
+// for that one.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,7 +16,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr auto kAfterRenewal = milliseconds(200);   // until the map may be asked for again
+constexpr auto kAfterRenewal = milliseconds(200);  // until the map may be asked for again
 constexpr auto kAfterNoRenewal = milliseconds(500);
 
 // The larger, the more it tells about what is wrong.
@@ -125,7 +126,7 @@ void Engine::seed_greeted(Node& node) {
   if (node.style == Connection::Style::kProxy) {
     if (options_.mode == Mode::kProxy) return seed_found(node, Mode::kProxy, SlotMap::of_one(node.address));
     // Some server that does not greet as Redis does: what it must be able to do is GET.
-    return ask(node, {.args = {"GET", options_.key_namespace + ":"}}, [this, &node](Result&& result) {
+    return ask(node, {.args = {"GET", options_.key_namespace + ":"}}, patience(), [this, &node](Result&& result) {
       if (result.ok() || result.failure == Failure::kUnavailable)
         return seed_found(node, Mode::kProxy, SlotMap::of_one(node.address));
       seed_fails(node, result.failure, std::move(result.message));
@@ -146,7 +147,8 @@ void Engine::seed_greeted(Node& node) {
 
 // The connection ended before that.
 void Engine::seed_failed(Node& node, const Closing& closing) {
-  const bool no_redis = closing.why == Closing::Why::kNotRedis || (closing.why == Closing::Why::kEnded && closing.silent);
+  const bool no_redis =
+      closing.why == Closing::Why::kNotRedis || (closing.why == Closing::Why::kEnded && closing.silent);
   if (node.style == Connection::Style::kDirect && options_.mode == Mode::kAuto && no_redis) {
     // Proxies end the connection at a command that they do not know, as HELLO.
     node.style = Connection::Style::kProxy;
@@ -219,7 +221,7 @@ void Engine::resume_parked() {
 void Engine::ask_for_map(Node& node, std::function<void(std::optional<SlotMap>, Result&&)> done) {
   const Address asked = node.address;
   auto by_slots = [this, &node, asked, done] {
-    ask(node, {.args = {"CLUSTER", "SLOTS"}, .key = Command::kNoKey}, [asked, done](Result&& result) {
+    ask(node, {.args = {"CLUSTER", "SLOTS"}, .key = Command::kNoKey}, patience(), [asked, done](Result&& result) {
       auto map = result.ok() ? SlotMap::from_slots(result.reply, asked) : std::nullopt;
       if (!map && result.ok())
         result = {.failure = Failure::kUnsupported,
@@ -228,12 +230,14 @@ void Engine::ask_for_map(Node& node, std::function<void(std::optional<SlotMap>, 
     });
   };
   if (node.greeting.version < Version{7, 0, 0}) return by_slots();
-  ask(node, {.args = {"CLUSTER", "SHARDS"}, .key = Command::kNoKey}, [this, asked, done, by_slots](Result&& result) {
-    auto map = result.ok() ? SlotMap::from_shards(result.reply, asked, options_.tls) : std::nullopt;
-    if (map) return done(std::move(map), std::move(result));
-    if (result.ok() || result.failure == Failure::kUnsupported || result.failure == Failure::kDenied) return by_slots();
-    done(std::nullopt, std::move(result));
-  });
+  ask(node, {.args = {"CLUSTER", "SHARDS"}, .key = Command::kNoKey}, patience(),
+      [this, asked, done, by_slots](Result&& result) {
+        auto map = result.ok() ? SlotMap::from_shards(result.reply, asked, options_.tls) : std::nullopt;
+        if (map) return done(std::move(map), std::move(result));
+        if (result.ok() || result.failure == Failure::kUnsupported || result.failure == Failure::kDenied)
+          return by_slots();
+        done(std::nullopt, std::move(result));
+      });
 }
 
 // True: a new map is on its way, or one that is new enough to make a difference; parked requests are resumed with it.
@@ -252,7 +256,7 @@ bool Engine::refresh() {
   for (const Address& seed : options_.seeds)
     if (std::find(candidates_.begin(), candidates_.end(), seed) == candidates_.end()) candidates_.push_back(seed);
   std::reverse(candidates_.begin(), candidates_.end());  // they are taken from the end
-  reactor_.after({}, [this] { ask_next_for_map(); });     // not from within what noticed the need
+  reactor_.after({}, [this] { ask_next_for_map(); });    // not from within what noticed the need
   return true;
 }
 
@@ -291,9 +295,8 @@ void Engine::adopt(SlotMap map) {
   }
   std::erase_if(nodes_, [&](const std::unique_ptr<Node>& node) {
     if (map_->serves(node->address) || is_seed(node->address)) return false;
-    return std::all_of(node->lanes.begin(), node->lanes.end(), [](const Lane& lane) {
-      return !lane.connection && lane.queue.empty() && !lane.touched;
-    });
+    return std::all_of(node->lanes.begin(), node->lanes.end(),
+                       [](const Lane& lane) { return !lane.connection && lane.queue.empty() && !lane.touched; });
   });
 }
 

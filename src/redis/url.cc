@@ -18,8 +18,7 @@
 namespace alnair::redis {
 namespace {
 
-constexpr std::string_view kForms =
-    "redis://HOST[:PORT][,HOST[:PORT]...], rediss:// for TLS, or unix:/PATH";
+constexpr std::string_view kForms = "redis://HOST[:PORT][,HOST[:PORT]...], rediss:// for TLS, or unix:/PATH";
 constexpr std::uint16_t kDefaultPort = 6379;
 constexpr std::size_t kMaxName = 64;  // of namespace and domain: they are in every key
 
@@ -46,9 +45,7 @@ class UrlParser {
   }
 
  private:
-  [[noreturn]] void fail(std::string_view what) const {
-    throw ConfigError(fmt::format("{}: {}.", option_, what));
-  }
+  [[noreturn]] void fail(std::string_view what) const { throw ConfigError(fmt::format("{}: {}.", option_, what)); }
 
   void check_characters() const {
     for (const char c : rest_)
@@ -65,7 +62,8 @@ class UrlParser {
     unix_ = scheme == "unix" || scheme == "redis+unix";
     options_.tls = scheme == "rediss";
     if (rest_.empty()) fail(fmt::format("the URL is empty; expected {}", kForms));
-    if (!unix_ && scheme != "redis" && scheme != "rediss") fail(fmt::format("this is no Redis URL; expected {}", kForms));
+    if (!unix_ && scheme != "redis" && scheme != "rediss")
+      fail(fmt::format("this is no Redis URL; expected {}", kForms));
     rest_.remove_prefix(colon + 1);
     if (rest_.substr(0, 2) == "//")
       rest_.remove_prefix(2);
@@ -81,13 +79,15 @@ class UrlParser {
     const std::size_t colon = both.find(':');
     options_.user = decoded(both.substr(0, colon), "the user's name");
     if (colon != std::string_view::npos) options_.password = decoded(both.substr(colon + 1), "the password");
-    if (options_.user.empty() && options_.password.empty()) fail("there is neither a user nor a password before the '@'");
+    if (options_.user.empty() && options_.password.empty())
+      fail("there is neither a user nor a password before the '@'");
     if (options_.password.empty()) without_password_ = true;
   }
 
   void take_path() {
     const std::string path = decoded(rest_, "the socket's path");
-    if (path.empty() || path.front() != '/') fail("the Unix socket's path must begin with '/', as in unix:/run/redis.sock");
+    if (path.empty() || path.front() != '/')
+      fail("the Unix socket's path must begin with '/', as in unix:/run/redis.sock");
     if (path.size() > 107) fail("the Unix socket's path is longer than the 107 bytes that Linux allows");
     options_.seeds.push_back({.path = path});
   }
@@ -95,7 +95,9 @@ class UrlParser {
   void take_seeds() {
     const std::size_t slash = rest_.find('/');
     if (slash != std::string_view::npos && slash + 1 != rest_.size())
-      fail("after the hosts comes a path; databases are not chosen by number (a cluster has only one), use namespace=NAME");
+      fail(
+          "after the hosts comes a path; databases are not chosen by number (a cluster has only one), use "
+          "namespace=NAME");
     rest_ = rest_.substr(0, slash);
     while (true) {
       const std::size_t comma = rest_.find(',');
@@ -125,6 +127,7 @@ class UrlParser {
       port = colon == std::string_view::npos ? "" : text.substr(colon);
     }
     if (address.host.empty()) fail(fmt::format("a host is empty; expected {}", kForms));
+    if (address.host.size() > 255) fail("a host's name is longer than 255 characters");
     for (const char c : address.host)
       if (!std::isalnum(static_cast<unsigned char>(c)) && std::string_view(".-_:").find(c) == std::string_view::npos)
         fail("a host has a character that no host's name has; if it belongs to the password, write it as %XX");
@@ -151,7 +154,8 @@ class UrlParser {
         {"tls_name", [&](auto name, auto value) { options_.tls_name = tls_file(name, value); }},
         {"tls_verify", [&](auto name, auto value) { options_.tls_verify = boolean(name, tls_file(name, value)); }},
         {"timeout_ms", [&](auto name, auto value) { options_.timeout = milliseconds_of(name, value, 10, 600'000); }},
-        {"deadline_ms", [&](auto name, auto value) { options_.deadline = milliseconds_of(name, value, 10, 3'600'000); }},
+        {"deadline_ms",
+         [&](auto name, auto value) { options_.deadline = milliseconds_of(name, value, 10, 3'600'000); }},
         {"window_bytes", [&](auto name, auto value) { options_.window_bytes = number(name, value, 4096, 1u << 30); }},
     };
     const bool quotable = parameters.find('@') == std::string_view::npos;  // else it may be a password with a '?' in it
@@ -169,9 +173,11 @@ class UrlParser {
         for (const auto& entry : known) names.push_back(entry.first);
         const std::string near = nearest_names(name, names, 1).front();
         fail(fmt::format("the URL has an unknown option{}; did you mean {}? Known are {}",
-                         quotable ? fmt::format(" '{}'", name) : "", near, fmt::join(names, ", ")));
+                         quotable && name.size() <= kMaxName ? fmt::format(" '{}'", name) : "", near,
+                         fmt::join(names, ", ")));
       }
-      if (equals == std::string_view::npos) fail(fmt::format("the option {} has no value; expected {}=VALUE", name, name));
+      if (equals == std::string_view::npos)
+        fail(fmt::format("the option {} has no value; expected {}=VALUE", name, name));
       if (!seen.insert(name).second) fail(fmt::format("the option {} is there twice", name));
       found->second(name, decoded(parameter.substr(equals + 1), fmt::format("the option {}", name)));
     }

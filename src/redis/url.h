@@ -38,8 +38,8 @@ struct Address {
 
 struct Options {
   std::vector<Address> seeds;
-  std::string user = {};      // empty: "default"
-  std::string password = {};  // empty, with an empty user: none is sent
+  std::string user = {};           // empty: "default"
+  std::string password = {};       // empty, with an empty user: none is sent
   std::string password_file = {};  // in place of `password`: read at every connection, so it may change while jobs run
 
   Mode mode = Mode::kAuto;
