@@ -18,10 +18,10 @@ namespace alnair::redis {
 namespace {
 
 using testing::Certificates;
+using ::testing::HasSubstr;
 using testing::RedisCluster;
 using testing::RedisProxy;
 using testing::RedisServer;
-using ::testing::HasSubstr;
 
 // What there is to connect to. Deviations are declared as data.
 struct Servers {
@@ -54,6 +54,10 @@ struct ClusterTls final : Servers {
   RedisCluster cluster{{.tls = &certificates}};
   ClusterTls() { url = cluster.tls_url(), mode = Mode::kCluster, masters = 3; }
 };
+struct Valkey final : Servers {
+  RedisCluster cluster{{.program = testing::valkey_server()}};
+  Valkey() { url = cluster.server(0).url(), mode = Mode::kCluster, masters = 3; }
+};
 struct Proxy final : Servers {
   RedisServer one, two;
   RedisProxy proxy{{&one, &two}};
@@ -71,7 +75,11 @@ struct Kind {
 
 class ClientContract : public ::testing::TestWithParam<Kind> {
  protected:
-  // Every test is a process of its own under ctest; when several run in one, they share the servers.
+  void SetUp() override {
+    if (std::string_view(GetParam().name) == "Valkey" && testing::valkey_server().empty())
+      GTEST_SKIP() << "ALNAIR_TEST_VALKEY names no program: run tests/run, which sets it";
+  }
+  // Made once; ctest runs the whole suite of a kind in one process.
   static Servers& servers() {
     static std::map<std::string, std::shared_ptr<Servers>> all;
     auto& found = all[GetParam().name];
@@ -106,14 +114,15 @@ TEST_P(ClientContract, FindsOutWhatItTalksTo) {
 
 TEST_P(ClientContract, ReadsBackWhatItWroteWhateverTheSize) {
   const auto redis = client();
-  const std::vector<std::size_t> sizes{0,     1,     2,      100,     4'096,     16'383,    16'384,
+  const std::vector<std::size_t> sizes{0,      1,      2,       100,     4'096,     16'383,   16'384,
                                        65'535, 65'536, 110'000, 131'072, 1'000'000, 4'190'208};
   std::vector<Command> writes;
   std::vector<std::string> keys;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     keys.push_back(fmt::format("size:{}", sizes[i]));
     const std::string value = bytes_of(sizes[i], static_cast<int>(i));
-    writes.push_back({.args = {"SET", keys[i], Argument(value.substr(0, sizes[i] / 3), view_of(value.substr(sizes[i] / 3)))}});
+    writes.push_back(
+        {.args = {"SET", keys[i], Argument(value.substr(0, sizes[i] / 3), view_of(value.substr(sizes[i] / 3)))}});
   }
   for (const Result& result : redis->call(std::move(writes))) ASSERT_TRUE(result.ok()) << result.message;
   const std::vector<Result> values = redis->call_get(keys, {.body_offset = 40});
@@ -143,8 +152,7 @@ TEST_P(ClientContract, AnswersThousandsOfKeysOnceEach) {
     const std::lock_guard lock(mutex);
     ++answered[i];
     const int seed = static_cast<int>(i);
-    if (!result.ok() ||
-        (i % 3 == 0 ? !result.reply.is_nil() : result.reply.text() != bytes_of(1'000 + i, seed)))
+    if (!result.ok() || (i % 3 == 0 ? !result.reply.is_nil() : result.reply.text() != bytes_of(1'000 + i, seed)))
       ++wrong;
     if (--left == 0) done.notify_all();
   });
@@ -241,11 +249,12 @@ TEST_P(ClientContract, CanBeClosedByItsOwnCallback) {
   EXPECT_TRUE(closed.wait_for(lock, std::chrono::seconds(60), [&] { return done; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, ClientContract,
-    ::testing::Values(Kind{"Standalone", make<Single>}, Kind{"UnixSocket", make<SingleUnix>}, Kind{"Tls", make<SingleTls>},
-                      Kind{"Cluster", make<Cluster>}, Kind{"ClusterTls", make<ClusterTls>}, Kind{"Proxy", make<Proxy>}),
-    [](const auto& param) { return std::string(param.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, ClientContract,
+                         ::testing::Values(Kind{"Standalone", make<Single>}, Kind{"UnixSocket", make<SingleUnix>},
+                                           Kind{"Tls", make<SingleTls>}, Kind{"Cluster", make<Cluster>},
+                                           Kind{"ClusterTls", make<ClusterTls>}, Kind{"Valkey", make<Valkey>},
+                                           Kind{"Proxy", make<Proxy>}),
+                         [](const auto& param) { return std::string(param.param.name); });
 
 }  // namespace
 }  // namespace alnair::redis

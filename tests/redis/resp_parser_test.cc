@@ -18,7 +18,7 @@ class Fed {
       std::size_t count = 0;
       for (const auto& place : parser.room()) {
         const std::size_t part = std::min({place.size(), piece - count, bytes.size()});
-        std::memcpy(place.data(), bytes.data(), part);
+        if (part > 0) std::memcpy(place.data(), bytes.data(), part);
         bytes.remove_prefix(part);
         count += part;
         if (part < place.size()) break;
@@ -101,7 +101,8 @@ TEST(RespParser, ReadsValuesOfEverySizeOneAfterAnother) {
   for (const std::size_t piece : {7, 1'000, 16'384, 65'536, 1'000'000}) {
     const Fed fed(bytes, piece);
     ASSERT_EQ(fed.replies.size(), values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) EXPECT_TRUE(fed.replies[i].text() == values[i]) << piece << " " << i;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      EXPECT_TRUE(fed.replies[i].text() == values[i]) << piece << " " << i;
   }
 }
 

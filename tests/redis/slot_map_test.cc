@@ -37,7 +37,8 @@ TEST(SlotOf, IsTheCrcOfTheKeyOrOfItsHashTag) {
 Reply shard(std::vector<Reply> slots, std::vector<Reply> nodes) {
   return array({bulk("slots"), array(std::move(slots)), bulk("nodes"), array(std::move(nodes))});
 }
-Reply node(const std::string& id, const std::string& host, int port, const std::string& role, const std::string& health) {
+Reply node(const std::string& id, const std::string& host, int port, const std::string& role,
+           const std::string& health) {
   return array({bulk("id"), bulk(id), bulk("port"), number(port), bulk("tls-port"), number(port + 1), bulk("endpoint"),
                 bulk(host), bulk("role"), bulk(role), bulk("health"), bulk(health)});
 }
@@ -46,8 +47,8 @@ TEST(SlotMap, IsReadFromShards) {
   const Reply reply = array({
       shard({number(0), number(99), number(200), number(16383)},
             {node("b", "10.0.0.2", 7001, "replica", "online"), node("a", "10.0.0.1", 7000, "master", "online")}),
-      shard({number(100), number(199)}, {node("dead", "10.0.0.3", 7000, "master", "fail"),
-                                         node("c", "?", 7002, "master", "online")}),
+      shard({number(100), number(199)},
+            {node("dead", "10.0.0.3", 7000, "master", "fail"), node("c", "?", 7002, "master", "online")}),
       shard({}, {node("empty", "10.0.0.5", 7000, "master", "online")}),
   });
   const auto map = SlotMap::from_shards(reply, kAsked, false);
@@ -110,7 +111,8 @@ TEST(ServerError, AreUnderstood) {
   EXPECT_EQ(understand("MOVED x").error, ServerError::kOther);
   const std::vector<std::pair<const char*, Failure>> cases{
       {"OOM command not allowed when used memory > 'maxmemory'.", Failure::kNoRoom},
-      {"ERR Error running script: @user_script:1: OOM command not allowed when used memory > 'maxmemory'", Failure::kNoRoom},
+      {"ERR Error running script: @user_script:1: OOM command not allowed when used memory > 'maxmemory'",
+       Failure::kNoRoom},
       {"LOADING Redis is loading the dataset in memory", Failure::kUnavailable},
       {"CLUSTERDOWN Hash slot not served", Failure::kUnavailable},
       {"NOPERM this user has no permissions to run the 'get' command", Failure::kDenied},

@@ -24,9 +24,9 @@ std::string error_of(std::string_view url) {
 
 TEST(RedisUrl, NamesSeedsUserAndPassword) {
   const Options options = parse_url("redis://us%40er:p%3Aa%2Fs%3Fs@10.0.0.1:7000,cache.example.com,[fd00::1]:7001/");
-  EXPECT_THAT(options.seeds, ElementsAre(Address{.host = "10.0.0.1", .port = 7000},
-                                         Address{.host = "cache.example.com", .port = 6379},
-                                         Address{.host = "fd00::1", .port = 7001}));
+  EXPECT_THAT(options.seeds,
+              ElementsAre(Address{.host = "10.0.0.1", .port = 7000}, Address{.host = "cache.example.com", .port = 6379},
+                          Address{.host = "fd00::1", .port = 7001}));
   EXPECT_EQ(options.user, "us@er");
   EXPECT_EQ(options.password, "p:a/s?s");
   EXPECT_FALSE(options.tls);
@@ -61,7 +61,8 @@ TEST(RedisUrl, TakesOptions) {
 }
 
 TEST(RedisUrl, NamesUnixSockets) {
-  for (const char* url : {"unix:/run/redis.sock?mode=standalone", "unix:///run/redis.sock", "unix://u:p@/run/redis.sock"}) {
+  for (const char* url :
+       {"unix:/run/redis.sock?mode=standalone", "unix:///run/redis.sock", "unix://u:p@/run/redis.sock"}) {
     const Options options = parse_url(url);
     EXPECT_THAT(options.seeds, ElementsAre(Address{.path = "/run/redis.sock"})) << url;
   }

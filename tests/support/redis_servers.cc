@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <random>
@@ -93,13 +94,19 @@ bool eventually(const std::function<bool()>& holds) {
 
 Certificates::Certificates() {
   std::ofstream(directory_ / "names") << "subjectAltName=IP:127.0.0.1,DNS:localhost\n";
-  output_of(fmt::format(
-      "cd {} && exec 2>log && for name in ca server; do openssl ecparam -name prime256v1 -genkey -noout -out $name.key; done"
-      " && openssl req -x509 -new -key ca.key -days 2 -subj '/CN=Test authority' -out ca.pem"
-      " && openssl req -new -key server.key -subj /CN=localhost -out server.csr"
-      " && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names"
-      " -out server.pem",
-      directory_.path()));
+  output_of(
+      fmt::format("cd {} && exec 2>log && for name in ca server; do openssl ecparam -name prime256v1 -genkey -noout "
+                  "-out $name.key; done"
+                  " && openssl req -x509 -new -key ca.key -days 2 -subj '/CN=Test authority' -out ca.pem"
+                  " && openssl req -new -key server.key -subj /CN=localhost -out server.csr"
+                  " && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names"
+                  " -out server.pem",
+                  directory_.path()));
+}
+
+std::string valkey_server() {
+  const char* const named = std::getenv("ALNAIR_TEST_VALKEY");
+  return named == nullptr || access(named, X_OK) != 0 ? "" : named;
 }
 
 RedisServer::RedisServer(const RedisConfig& config) : config_(config) {
@@ -116,9 +123,25 @@ RedisServer::RedisServer(const RedisConfig& config) : config_(config) {
 // False: it ended, because a port was taken.
 bool RedisServer::start() {
   const std::string port = std::to_string(port_), directory = directory_.path();
-  std::vector<std::string> arguments{"redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", directory,
-                                     "--unixsocket", socket(), "--save", "", "--appendonly", "no", "--loglevel", "warning",
-                                     "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"};
+  std::vector<std::string> arguments{config_.program,
+                                     "--port",
+                                     port,
+                                     "--bind",
+                                     "127.0.0.1",
+                                     "--dir",
+                                     directory,
+                                     "--unixsocket",
+                                     socket(),
+                                     "--save",
+                                     "",
+                                     "--appendonly",
+                                     "no",
+                                     "--loglevel",
+                                     "warning",
+                                     "--enable-debug-command",
+                                     "yes",
+                                     "--repl-diskless-sync-delay",
+                                     "0"};
   const auto add = [&](const std::vector<std::string>& more) {
     arguments.insert(arguments.end(), more.begin(), more.end());
   };
@@ -134,7 +157,8 @@ bool RedisServer::start() {
   bool ended = false;
   const bool answers = eventually([&] {
     try {
-      return (ended = !process_->running()) || checked(call(port_, {"INFO", "server"})).find("redis_version") != std::string::npos;
+      return (ended = !process_->running()) ||
+             checked(call(port_, {"INFO", "server"})).find("redis_version") != std::string::npos;
     } catch (const std::runtime_error&) {
       return false;
     }
@@ -156,7 +180,7 @@ std::string RedisServer::tls_url() const {
 }
 
 RedisCluster::RedisCluster(const ClusterConfig& config) : masters_(config.masters) {
-  RedisConfig each{.cluster = true, .tls = config.tls, .arguments = config.arguments};
+  RedisConfig each{.cluster = true, .tls = config.tls, .arguments = config.arguments, .program = config.program};
   each.arguments.insert(each.arguments.end(), {"--cluster-node-timeout", std::to_string(config.node_timeout_ms)});
   for (int i = 0; i < config.masters * (1 + config.replicas); ++i)
     servers_.push_back(std::make_unique<RedisServer>(each));
@@ -174,9 +198,8 @@ RedisCluster::RedisCluster(const ClusterConfig& config) : masters_(config.master
     checked(server(0).command({"CLUSTER", "MEET", "127.0.0.1", std::to_string(server(i).port()), bus(i)}));
   for (int i = config.masters; i < size(); ++i) {
     const std::string master = server(i % config.masters).text({"CLUSTER", "MYID"});
-    if (!eventually([&] {
-          return server(i).command({"CLUSTER", "REPLICATE", master}).type != redis::Reply::Type::kError;
-        }))
+    if (!eventually(
+            [&] { return server(i).command({"CLUSTER", "REPLICATE", master}).type != redis::Reply::Type::kError; }))
       throw std::runtime_error("a replica does not learn of its master");
   }
   if (!wait_until_well()) throw std::runtime_error("the cluster does not come together");
@@ -194,7 +217,8 @@ bool RedisCluster::wait_until_well() {
     return std::all_of(servers_.begin(), servers_.end(), [&](const auto& server) {
       try {
         // A replica is well once it has its master's data.
-        return is_well(*server) && server->text({"INFO", "replication"}).find("master_link_status:down") == std::string::npos;
+        return is_well(*server) &&
+               server->text({"INFO", "replication"}).find("master_link_status:down") == std::string::npos;
       } catch (const std::runtime_error&) {
         return true;  // it does not run
       }
@@ -220,10 +244,10 @@ int RedisCluster::master_of(int slot, int seen_by) {
 }
 
 void RedisCluster::reshard(int from, int to, int slots) {
-  output_of(fmt::format("redis-cli --cluster reshard {} --cluster-from {} --cluster-to {} --cluster-slots {} "
-                        "--cluster-yes --cluster-pipeline 10 2>&1",
-                        server(from).address(), server(from).text({"CLUSTER", "MYID"}),
-                        server(to).text({"CLUSTER", "MYID"}), slots));
+  output_of(fmt::format(
+      "redis-cli --cluster reshard {} --cluster-from {} --cluster-to {} --cluster-slots {} "
+      "--cluster-yes --cluster-pipeline 10 2>&1",
+      server(from).address(), server(from).text({"CLUSTER", "MYID"}), server(to).text({"CLUSTER", "MYID"}), slots));
 }
 
 void RedisCluster::on_masters(const std::vector<std::string>& command) {
@@ -235,13 +259,15 @@ RedisProxy::RedisProxy(const std::vector<const RedisServer*>& servers) {
     port_ = server_port();
     {
       std::ofstream config(directory_ / "proxy.yml", std::ios::trunc);
-      config << fmt::format("pool:\n  listen: 127.0.0.1:{}\n  redis: true\n  hash: fnv1a_64\n"
-                            "  distribution: ketama\n  timeout: 5000\n  servers:\n", port_);
+      config << fmt::format(
+          "pool:\n  listen: 127.0.0.1:{}\n  redis: true\n  hash: fnv1a_64\n"
+          "  distribution: ketama\n  timeout: 5000\n  servers:\n",
+          port_);
       for (const RedisServer* server : servers) config << fmt::format("   - {}:1\n", server->address());
     }
     const std::string stats = std::to_string(server_port());
-    process_.emplace(std::vector<std::string>{"nutcracker", "-c", directory_ / "proxy.yml", "-a", "127.0.0.1", "-s", stats,
-                                              "-p", directory_ / "pid"});
+    process_.emplace(std::vector<std::string>{"nutcracker", "-c", directory_ / "proxy.yml", "-a", "127.0.0.1", "-s",
+                                              stats, "-p", directory_ / "pid"});
     bool ended = false;
     eventually([&] {
       try {

@@ -1,5 +1,6 @@
 // Real Redis servers for tests: single ones, clusters, and a proxy in front of them. They listen on free ports of
-// 127.0.0.1, keep everything in memory and a throw-away directory, and are killed with their object, or with this process.
+// 127.0.0.1, keep everything in memory and a throw-away directory, and are killed with their object, or with this
+// process.
 //
 // Constructors throw std::runtime_error when a server does not start within a minute.
 #pragma once
@@ -34,10 +35,14 @@ class Certificates {
   TemporaryDirectory directory_;
 };
 
+// The server that ALNAIR_TEST_VALKEY names (tests/run sets it); empty: there is none.
+std::string valkey_server();
+
 struct RedisConfig {
   bool cluster = false;
-  const Certificates* tls = nullptr;    // a TLS port besides the plain one; it outlives the server
+  const Certificates* tls = nullptr;        // a TLS port besides the plain one; it outlives the server
   std::vector<std::string> arguments = {};  // more, as on the command line: {"--maxmemory", "10mb"}
+  std::string program = "redis-server";
 };
 
 class RedisServer {
@@ -76,6 +81,7 @@ struct ClusterConfig {
   const Certificates* tls = nullptr;
   int node_timeout_ms = 5000;
   std::vector<std::string> arguments = {};
+  std::string program = "redis-server";
 };
 
 class RedisCluster {
@@ -85,14 +91,15 @@ class RedisCluster {
   // Masters first, then their replicas.
   RedisServer& server(int index) { return *servers_[static_cast<std::size_t>(index)]; }
   int size() const { return static_cast<int>(servers_.size()); }
-  std::string url() const;      // all of them as seeds
+  std::string url() const;  // all of them as seeds
   std::string tls_url() const;
 
   // The index of the server that is the slot's master in the eyes of `seen_by`; -1: nobody.
   int master_of(int slot, int seen_by = 0);
   // Every server that runs says that the cluster is well.
   bool wait_until_well();
-  // Moves slots from one master to another while it serves, as redis-cli --cluster reshard does. Throws when that fails.
+  // Moves slots from one master to another while it serves, as redis-cli --cluster reshard does. Throws when that
+  // fails.
   void reshard(int from, int to, int slots);
   // Runs `command` on every master.
   void on_masters(const std::vector<std::string>& command);
