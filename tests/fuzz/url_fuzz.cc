@@ -2,6 +2,7 @@
 // again.
 #include "alnair/core/error.h"
 #include "fuzz.h"
+#include "redis/url.h"
 #include "s3/sigv4.h"
 #include "source/url.h"
 
@@ -37,6 +38,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const Endpoint again = parse_endpoint_url(endpoint.url());
     fuzz::check(again.url() == endpoint.url() && again.port == endpoint.port, "an endpoint is stable");
     (void)endpoint.is_ip_address();
+  } catch (const ConfigError& error) {
+    check_message(error);
+  }
+  try {
+    const redis::Options options = redis::parse_url(text);
+    fuzz::check(!options.seeds.empty(), "there is a server");
+    for (const redis::Address& seed : options.seeds)
+      fuzz::check(seed.host.empty() ? seed.path[0] == '/' : seed.port != 0, "a server can be reached");
   } catch (const ConfigError& error) {
     check_message(error);
   }
