@@ -32,7 +32,11 @@ class Wherefrom(AlnairJobDataset):
     """Samples that say which process read them, and at which version."""
 
     def __getitem__(self, index):
-        return os.getpid(), self.version, self.get_data(index)
+        return os.getpid(), self.version, self.get_data(index), os.environ.get("ALNAIR_TEST_WORKER")
+
+
+def initialise(worker):
+    os.environ["ALNAIR_TEST_WORKER"] = str(worker)
 
 
 EXPECTED = [(content_of(key), key) for key in KEYS]
@@ -100,13 +104,15 @@ def test_workers_read_the_same_samples_however_they_are_started(source, method, 
     dataset = Wherefrom(source=source)
     dataset[0]  # the parent has threads and files open
     before = alnair.stats()["reads"]
-    loader = loader_class(dataset, batch_size=4, collate_fn=list, num_workers=2, multiprocessing_context=method)
+    arguments = {"num_workers": 2, "multiprocessing_context": method, "worker_init_fn": initialise}
+    loader = loader_class(dataset, batch_size=4, collate_fn=list, **arguments)
     samples = [sample for batch in loader for sample in batch]
-    assert [content for _, _, content in samples] == [content for content, _ in EXPECTED]
-    pids = {pid for pid, _, _ in samples}
+    assert [content for _, _, content, _ in samples] == [content for content, _ in EXPECTED]
+    pids = {pid for pid, *_ in samples}
     assert len(pids) == 2
     assert os.getpid() not in pids
-    assert {version for _, version, _ in samples} == {dataset.version}
+    assert {version for _, version, _, _ in samples} == {dataset.version}
+    assert {worker for *_, worker in samples} == {"0", "1"}
     assert alnair.stats()["reads"] - before >= len(KEYS)
 
 
