@@ -18,7 +18,7 @@ from pathlib import Path
 import servers
 import torch
 from cold_epoch import Bytes, raw
-from measure import interleaved, machine, table
+from measure import Measured, cpu_seconds, interleaved, machine, table
 
 import alnair
 from alnair import AlnairJobDataLoader
@@ -37,7 +37,7 @@ def drop_page_cache(folder: Path) -> None:
 
 
 class Epochs:
-    """A dataset in caches of its own; each run() is one epoch and returns its seconds."""
+    """A dataset in caches of its own; each run() is one epoch."""
 
     def __init__(self, memory_limit: int, disk_limit: int) -> None:
         self.cache = Path(tempfile.mkdtemp(prefix="alnair-bench-"))
@@ -52,17 +52,17 @@ class Epochs:
         )
         self.gets: list = []
 
-    def run(self, from_disk: bool) -> float:
+    def run(self, from_disk: bool) -> Measured:
         if from_disk:
             drop_page_cache(self.cache)
         before = alnair.stats()["s3_get_object"]
         loader = AlnairJobDataLoader(self.dataset, batch_size=32, shuffle=True, collate_fn=list)
-        start = time.perf_counter()
+        cpu, start = cpu_seconds(), time.perf_counter()
         total = sum(sum(batch) for batch in loader)
-        seconds = time.perf_counter() - start
+        measured = Measured(time.perf_counter() - start, cpu_seconds() - cpu)
         assert total == SIZE * len(self.dataset)
         self.gets.append(int(alnair.stats()["s3_get_object"] - before))
-        return seconds
+        return measured
 
     def close(self) -> None:
         self.dataset._alnair.source.finish()
@@ -70,7 +70,7 @@ class Epochs:
         shutil.rmtree(self.memory, ignore_errors=True)
 
 
-def read_files(folder: Path) -> float:
+def read_files(folder: Path) -> Measured:
     """Every file once, in random order, by 8 threads."""
     paths = [str(path) for path in folder.iterdir()]
     random.shuffle(paths)
@@ -80,10 +80,10 @@ def read_files(folder: Path) -> float:
         with open(path, "rb", buffering=0) as file:
             return len(file.read())
 
-    start = time.perf_counter()
+    cpu, start = cpu_seconds(), time.perf_counter()
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(size_of, paths, chunksize=16)) == SIZE * len(paths)
-    return time.perf_counter() - start
+    return Measured(time.perf_counter() - start, cpu_seconds() - cpu)
 
 
 def main() -> None:

@@ -8,20 +8,37 @@ from dataclasses import dataclass, field
 
 
 @dataclass
+class Measured:
+    """What a competitor has measured itself, in seconds."""
+
+    seconds: float
+    cpu_seconds: float
+    cpu_seconds_after: float = 0.0  # of what it left to be done afterwards
+
+
+@dataclass
 class Series:
     """The rounds of one competitor."""
 
-    seconds: list = field(default_factory=list)
-    cpu_seconds: list = field(default_factory=list)
+    rounds: list = field(default_factory=list)
+
+    def seconds(self) -> list:
+        return [each.seconds for each in self.rounds]
 
     def rate(self, samples: int) -> float:
-        return samples / statistics.median(self.seconds)
+        return samples / statistics.median(self.seconds())
+
+    def cpu(self) -> float:
+        return statistics.median(each.cpu_seconds for each in self.rounds)
+
+    def cpu_after(self) -> float:
+        return statistics.median(each.cpu_seconds_after for each in self.rounds)
 
     def spread(self) -> float:
         """Half of the distance between the quartiles, of the median."""
-        if len(self.seconds) < 3:
+        if len(self.rounds) < 3:
             return 0.0
-        low, middle, high = statistics.quantiles(self.seconds, n=4)
+        low, middle, high = statistics.quantiles(self.seconds(), n=4)
         return (high - low) / 2 / middle
 
 
@@ -34,15 +51,16 @@ def cpu_seconds() -> float:
 def interleaved(competitors: dict, rounds: int) -> dict:
     """Runs each competitor once a round, in turn, so that the machine's moods reach all of them.
 
-    One that returns a number has measured its seconds itself.
+    One that returns a Measured has measured itself.
     """
     series = {name: Series() for name in competitors}
     for _ in range(rounds):
         for name, run in competitors.items():
             cpu, start = cpu_seconds(), time.perf_counter()
             measured = run()
-            series[name].seconds.append(measured if isinstance(measured, float) else time.perf_counter() - start)
-            series[name].cpu_seconds.append(cpu_seconds() - cpu)
+            if not isinstance(measured, Measured):
+                measured = Measured(time.perf_counter() - start, cpu_seconds() - cpu)
+            series[name].rounds.append(measured)
     return series
 
 
