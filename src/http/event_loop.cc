@@ -1,6 +1,5 @@
 #include "http/event_loop.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "alnair/core/error.h"
+#include "core/block_signals.h"
 
 namespace alnair {
 namespace {
@@ -20,22 +20,6 @@ constexpr auto kCheckInterval = std::chrono::milliseconds(100);  // of stalls an
 constexpr std::size_t kKeptHandles = 256;
 
 constexpr auto kLaterDue = [](const auto& a, const auto& b) { return a.due > b.due; };
-
-// libcurl's resolver threads inherit the mask too: signals belong to the program's own threads.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 [[noreturn]] void refused(const char* what) {
   throw SourceError(
@@ -47,7 +31,7 @@ class SignalsBlocked {
 std::shared_ptr<EventLoop> EventLoop::create(const std::string& ca_bundle, int max_connections,
                                              Finished finished) {
   std::shared_ptr<EventLoop> loop(new EventLoop(ca_bundle, max_connections, std::move(finished)));
-  const SignalsBlocked blocked;
+  const BlockSignals blocked;  // libcurl's resolver threads inherit it
   try {
     std::thread([loop] { loop->run(); }).detach();  // stop() waits for its end
   } catch (const std::system_error& error) {

@@ -1,8 +1,5 @@
 #include "cache/directory/io_pool.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -11,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/block_signals.h"
 #include "core/fork.h"
 
 namespace alnair {
@@ -43,17 +41,13 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
 
   template <typename Body>
   bool start_thread(Body body) {
-    // Signals belong to the program's own threads (Ctrl-C must reach Python's main thread).
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const BlockSignals blocked;
     bool started = true;
     try {
       std::thread([self = shared_from_this(), body] { body(*self); }).detach();
     } catch (const std::system_error&) {
       started = false;
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return started;
   }
 

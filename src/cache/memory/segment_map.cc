@@ -5,10 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <mutex>
 #include <system_error>
 #include <vector>
+
+#include "core/block_signals.h"
 
 namespace alnair {
 
@@ -131,9 +132,7 @@ std::shared_ptr<SegmentMapping> SegmentMap::map(std::uint64_t sequence) {
 // So that evicted segments do not wait for the next operation of a process that is idle. Sleeps until there
 // is an eviction. Signals are for the threads that the program made itself.
 void SegmentMap::start_janitor() {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockSignals blocked;
   try {
     janitor_ = std::make_unique<std::thread>([this] {
       for (std::uint32_t seen = control_.evictions(); !stopping_; seen = control_.wait_for_eviction(seen))
@@ -141,7 +140,6 @@ void SegmentMap::start_janitor() {
     });
   } catch (const std::system_error&) {
   }  // no more threads: evicted segments wait for the next operation
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void SegmentMap::drop_evicted() {
