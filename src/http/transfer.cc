@@ -199,7 +199,7 @@ bool Transfer::make_room(std::size_t more) {
   const std::uint64_t room =
       announced > 0 ? std::max<std::uint64_t>(announced, needed)
                     : std::min(std::max<std::uint64_t>(2 * needed, 4096), request.max_body_bytes);
-  Buffer larger(room);
+  RecycledBuffer larger(room);
   if (received_ > 0) std::memcpy(larger.data(), body_.data(), received_);
   body_ = std::move(larger);
   return true;

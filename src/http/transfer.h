@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "core/recycled_buffer.h"
 #include "http/client.h"
 
 namespace alnair {
@@ -100,7 +101,7 @@ class Transfer final : public HttpTransfer, public std::enable_shared_from_this<
   void freeze();
 
   const std::weak_ptr<TransferOwner> owner_;
-  Buffer body_;
+  RecycledBuffer body_;
   std::uint64_t received_ = 0;
   std::uint64_t header_bytes_ = 0;
   bool too_large_ = false;

@@ -7,6 +7,8 @@
 #include <compare>
 #include <tuple>
 
+#include "core/recycled_buffer.h"
+
 namespace alnair {
 namespace {
 
@@ -24,7 +26,7 @@ std::tuple<const File*, std::uint32_t, std::uint32_t> position(const PlacedRead&
 struct Part {
   PlacedRead* read;
   std::uint32_t offset, length;
-  Buffer buffer;
+  RecycledBuffer buffer;
 };
 
 // Reads parts that lie close together, in the order of their offsets; false: the file system said `error`.
@@ -64,7 +66,7 @@ void retry(PlacedRead& read, SegmentFiles& files, DirectoryIndex& index, const O
            const std::optional<ChunkPlace>& tried) {
   int error = 0;
   if (const OpenChunks::Chunk open = open_chunks.find(read.hash); open.file != nullptr) {
-    Part part{&read, open.offset, open.length, Buffer(open.length)};
+    Part part{&read, open.offset, open.length, RecycledBuffer(open.length)};
     if (read_parts(*open.file, {&part, 1}, error) && read.found) return;
   }
   for (const ChunkPlace& place : index.find(read.hash)) {
@@ -72,7 +74,7 @@ void retry(PlacedRead& read, SegmentFiles& files, DirectoryIndex& index, const O
     const auto segment = files.open(place.segment, error);
     const auto length = segment == nullptr ? std::nullopt : segment->length_at(place.offset, read.hash);
     if (!length) continue;
-    Part part{&read, place.offset, *length, Buffer(*length)};
+    Part part{&read, place.offset, *length, RecycledBuffer(*length)};
     if (read_parts(segment->file(), {&part, 1}, error) && read.found) return;
   }
 }
@@ -99,7 +101,7 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
   std::vector<Part> parts;
   if (reads[0].open.file != nullptr) {
     for (PlacedRead& read : reads) {
-      parts.push_back({&read, read.open.offset, read.open.length, Buffer(read.open.length)});
+      parts.push_back({&read, read.open.offset, read.open.length, RecycledBuffer(read.open.length)});
     }
     int error = 0;
     if (!read_parts(*reads[0].open.file, parts, error)) files.fault(error, "read", "");
@@ -116,7 +118,7 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
     for (PlacedRead& read : reads) {
       const std::uint32_t offset = read.places.places[0].offset;
       if (const auto length = segment->length_at(offset, read.hash))
-        parts.push_back({&read, offset, *length, Buffer(*length)});
+        parts.push_back({&read, offset, *length, RecycledBuffer(*length)});
     }
     if (read_parts(segment->file(), parts, error)) {
       for (const Part& part : parts) {
