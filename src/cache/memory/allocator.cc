@@ -155,11 +155,13 @@ bool SegmentAllocator::reserve(OwnedSegment& segment, const SegmentKind& kind, s
   return true;
 }
 
-// Reserves blocks up to `size`. A full file system (others use it too) is answered by evicting.
+// Reserves blocks up to `size`. A full file system (others use it too) is answered by evicting. Only the new range is asked
+// for: tmpfs would zero again what is reserved and not yet written.
 bool SegmentAllocator::extend(const OwnedSegment& segment, const SegmentKind& kind, std::uint64_t size,
                               std::vector<Survivor>* survivors) {
   for (;;) {
-    const int error = posix_fallocate(segment.file.get(), 0, static_cast<off_t>(size));
+    const int error = posix_fallocate(segment.file.get(), static_cast<off_t>(segment.reserved),
+                                      static_cast<off_t>(size - segment.reserved));
     if (error == 0) return true;
     if (error == EINTR) continue;
     ++faults_;
