@@ -45,10 +45,11 @@ std::size_t HashWriter::add(std::span<const HashRecord> records) {
   while (!records.empty()) {
     const std::size_t room = kQueueLimit - std::min(kQueueLimit, queue_.size());
     const std::size_t taken = std::min(room, records.size());
+    const bool wake = queue_.empty() || queue_.size() + taken >= kBatch;  // else the writer waits on for its batch to fill
     queue_.insert(queue_.end(), records.begin(), records.begin() + static_cast<std::ptrdiff_t>(taken));
     added_ += taken;
     records = records.subspan(taken);
-    wake_.notify_one();
+    if (wake) wake_.notify_one();
     if (!records.empty() && written_.wait_until(lock, deadline) == std::cv_status::timeout) break;
   }
   return records.size();

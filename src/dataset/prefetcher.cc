@@ -7,6 +7,7 @@ namespace alnair {
 namespace {
 
 constexpr std::uint64_t kBatch = 64;  // objects started at once: one question to the catalog and to each tier
+constexpr std::uint64_t kRefill = 4;  // starts again once a quarter of the budget was consumed
 constexpr auto kMustWaitPoll = std::chrono::milliseconds(5);
 
 }  // namespace
@@ -26,6 +27,10 @@ struct Prefetcher::State {
   // An object larger than the budget goes alone.
   bool has_room() const {
     return next < order.size() && in_flight < kMaxInFlight && (ahead < budget || next == consumed);
+  }
+  // Whether it is worth waking up for: for a batch, not for each object that landed.
+  bool should_start() const {
+    return has_room() && in_flight + kBatch <= kMaxInFlight && (ahead <= budget - budget / kRefill || next == consumed);
   }
 };
 
@@ -61,6 +66,7 @@ void Prefetcher::extend(std::span<const std::uint64_t> more) {
 }
 
 void Prefetcher::advance(std::uint64_t consumed) {
+  bool wake = false;
   {
     const std::lock_guard lock(state_->mutex);
     State& state = *state_;
@@ -68,8 +74,9 @@ void Prefetcher::advance(std::uint64_t consumed) {
     for (; state.consumed < std::min(consumed, state.next); ++state.consumed)
       state.ahead -= state.target.size_of(state.order[state.consumed]);
     if (consumed > state.next) state.next = state.consumed = consumed;  // the consumer overtook: start beyond it
+    wake = state.should_start();
   }
-  state_->changed.notify_all();
+  if (wake) state_->changed.notify_all();
 }
 
 void Prefetcher::cancel() {
@@ -82,7 +89,7 @@ void Prefetcher::run(const std::shared_ptr<State>& state) {
   std::unique_lock lock(state->mutex);
   std::vector<std::uint64_t> batch;
   while (true) {
-    state->changed.wait(lock, [&] { return state->stopping || state->has_room(); });
+    state->changed.wait(lock, [&] { return state->stopping || state->should_start(); });
     if (state->stopping) return;
     if (state->target.must_wait()) {
       state->changed.wait_for(lock, kMustWaitPoll, [&] { return state->stopping; });
@@ -96,11 +103,13 @@ void Prefetcher::run(const std::shared_ptr<State>& state) {
     }
     lock.unlock();
     state->target.start(batch, [state] {
+      bool wake = false;
       {
         const std::lock_guard guard(state->mutex);
         --state->in_flight;
+        wake = state->should_start();
       }
-      state->changed.notify_all();
+      if (wake) state->changed.notify_all();
     });
     lock.lock();
   }

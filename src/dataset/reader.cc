@@ -31,11 +31,23 @@ class Reader::Origin : public ChunkOrigin {
   ObjectSource& source() override { return *source_; }
   ObjectInfo object(std::uint64_t index) const override { return manifest_->object(index); }
   std::optional<ContentHash> known_hash(const ChunkRead& chunk) const override { return hashes_->get(chunk.ordinal); }
-  void learned_hash(const ChunkRead& chunk, const ContentHash& hash) override {
-    if (hashes_->get(chunk.ordinal) == hash) return;
-    hashes_->set(chunk.ordinal, hash);
-    const HashRecord record{chunk.id, hash};
-    if (catalog_ != nullptr) catalog_->record_hashes({&record, 1});
+  void find_hashes(std::span<const ChunkRead> chunks, std::span<std::optional<ContentHash>> hashes) override {
+    if (catalog_ == nullptr) return;
+    std::vector<ChunkId> ids;
+    ids.reserve(chunks.size());
+    for (const ChunkRead& chunk : chunks) ids.push_back(chunk.id);
+    catalog_->find_hashes(ids, hashes);
+    for (std::size_t i = 0; i < chunks.size(); ++i)
+      if (hashes[i]) hashes_->set(chunks[i].ordinal, *hashes[i]);
+  }
+  void learned_hashes(std::span<const HashedChunk> chunks) override {
+    std::vector<HashRecord> records;
+    for (const HashedChunk& chunk : chunks) {
+      if (hashes_->get(chunk.read.ordinal) == chunk.hash) continue;
+      hashes_->set(chunk.read.ordinal, chunk.hash);
+      records.push_back({chunk.read.id, chunk.hash});
+    }
+    if (catalog_ != nullptr && !records.empty()) catalog_->record_hashes(records);
   }
 
  private:
@@ -114,18 +126,6 @@ ChunkRead Reader::chunk_read(std::uint64_t object_index, std::uint64_t chunk) co
           .length = range.length};
 }
 
-std::vector<std::optional<ContentHash>> Reader::look_up(std::span<const ChunkRead> chunks) const {
-  std::vector<std::optional<ContentHash>> hashes(chunks.size());
-  if (parts_.node->catalog == nullptr || chunks.empty()) return hashes;
-  std::vector<ChunkId> ids;
-  ids.reserve(chunks.size());
-  for (const ChunkRead& chunk : chunks) ids.push_back(chunk.id);
-  parts_.node->catalog->find_hashes(ids, hashes);
-  for (std::size_t i = 0; i < chunks.size(); ++i)
-    if (hashes[i]) parts_.hashes->set(chunks[i].ordinal, *hashes[i]);
-  return hashes;
-}
-
 std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt& interrupt) {
   const auto started = std::chrono::steady_clock::now();
   const auto batch = std::make_shared<Batch>();
@@ -179,45 +179,24 @@ std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt&
 void Reader::start(const std::shared_ptr<Batch>& batch) {
   // Fast path: the node knows the hash and has the bytes in memory. No key or id is computed.
   std::vector<ContentHash> hashes;
-  std::vector<std::size_t> known, unknown, missed;
+  std::vector<std::size_t> known, missed;
   for (std::size_t i = 0; i < batch->pieces.size(); ++i) {
     const auto& piece = batch->pieces[i];
     if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(piece.object_index, piece.chunk))) {
       known.push_back(i);
       hashes.push_back(*hash);
     } else {
-      unknown.push_back(i);
+      missed.push_back(i);
     }
   }
-  const auto from_memory = [&](const std::vector<std::size_t>& which) {
-    parts_.node->cache->find_in_memory(hashes, [&](std::size_t i, std::optional<View> view) {
-      const auto& piece = batch->pieces[which[i]];
-      const std::uint64_t size = parts_.manifest->object_size(piece.object_index);
-      if (view && view->size() == parts_.chunking->range(size, piece.chunk).length)
-        batch->land(which[i], std::move(*view), nullptr);
-      else
-        missed.push_back(which[i]);
-    });
-  };
-  from_memory(known);
-
-  // What only the catalog knows: read in an earlier life of this node.
-  if (!unknown.empty()) {
-    std::vector<ChunkRead> chunks;
-    for (const std::size_t i : unknown) chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
-    const auto found = look_up(chunks);
-    known.clear();
-    hashes.clear();
-    for (std::size_t i = 0; i < unknown.size(); ++i) {
-      if (found[i]) {
-        known.push_back(unknown[i]);
-        hashes.push_back(*found[i]);
-      } else {
-        missed.push_back(unknown[i]);
-      }
-    }
-    if (!known.empty()) from_memory(known);
-  }
+  parts_.node->cache->find_in_memory(hashes, [&](std::size_t i, std::optional<View> view) {
+    const auto& piece = batch->pieces[known[i]];
+    const std::uint64_t size = parts_.manifest->object_size(piece.object_index);
+    if (view && view->size() == parts_.chunking->range(size, piece.chunk).length)
+      batch->land(known[i], std::move(*view), nullptr);
+    else
+      missed.push_back(known[i]);
+  });
   if (missed.empty()) return;
 
   std::sort(missed.begin(), missed.end());  // neighbouring chunks of an object side by side
@@ -244,11 +223,6 @@ void Reader::prefetch(std::span<const std::uint64_t> indices, const std::functio
     if (const std::uint64_t size = parts_.manifest->object_size(indices[i]); size > 0)  // an empty object needs no read
       for (std::uint64_t chunk = 0; chunk < parts_.chunking->chunks_of(size); ++chunk) add_missing(i, chunk);
 
-  std::vector<ChunkRead> unknown;
-  for (const ChunkRead& chunk : chunks)
-    if (!parts_.hashes->get(chunk.ordinal)) unknown.push_back(chunk);
-  look_up(unknown);
-
   struct Progress {
     std::vector<std::uint64_t> owners;
     std::vector<std::atomic<std::uint64_t>> left;
@@ -272,14 +246,12 @@ void Reader::prefetch(std::span<const std::uint64_t> indices, const std::functio
 void Reader::read_ahead(const Range& range) {
   if (parts_.node->memory == nullptr || range.length == 0) return;
   const std::uint64_t chunk_size = parts_.chunking->chunk_size();
-  std::vector<ChunkRead> chunks, unknown;
+  std::vector<ChunkRead> chunks;
   for (std::uint64_t chunk = range.offset / chunk_size; chunk * chunk_size < range.offset + range.length; ++chunk) {
     const auto hash = parts_.hashes->get(parts_.chunking->ordinal(range.index, chunk));
     if (hash && parts_.node->cache->in_memory(*hash)) continue;
     chunks.push_back(chunk_read(range.index, chunk));
-    if (!hash) unknown.push_back(chunks.back());
   }
-  look_up(unknown);
   metrics().add(Counter::kPrefetchedChunks, chunks.size());
   parts_.node->cache->fetch(origin_, chunks, [](std::size_t, const View&, const std::exception_ptr&) {});
 }

@@ -54,8 +54,6 @@ class Reader {
   void start(const std::shared_ptr<Batch>& batch);
   void prefetch(std::span<const std::uint64_t> indices, const std::function<void()>& landed);
   ChunkRead chunk_read(std::uint64_t object_index, std::uint64_t chunk) const;
-  // Sets the hashes of `chunks` that the catalog knows, in the node's table and in the result.
-  std::vector<std::optional<ContentHash>> look_up(std::span<const ChunkRead> chunks) const;
 
   const Parts parts_;
   const std::shared_ptr<Origin> origin_;

@@ -94,6 +94,36 @@ TEST_F(TieredCacheTest, ThreadsThatMissTogetherCauseOneRead) {
   EXPECT_EQ(source_->reads(), 2);
 }
 
+TEST_F(TieredCacheTest, TheOriginIsAskedOnceForAChunkInFlight) {
+  TieredCache cache(options());
+  source_->hold();
+  const auto first = fetch(cache, origin_, {chunk(1), chunk(2)}), second = fetch(cache, origin_, {chunk(2), chunk(1)});
+  source_->release();
+  EXPECT_EQ(first->text(0), Origin::content(1));
+  EXPECT_EQ(second->text(0), Origin::content(2));
+  EXPECT_EQ(origin_->asked(), 2U);
+}
+
+TEST_F(TieredCacheTest, WhatOnlyTheCatalogKnowsIsFoundInNodeMemory) {
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1)})->wait();
+  cache.flush();
+  disk_->clear();
+  origin_->begin_new_life();
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 1);
+}
+
+TEST_F(TieredCacheTest, WhatOnlyTheCatalogKnowsIsFoundInALowerTier) {
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1)})->wait();
+  cache.flush();
+  memory_->clear();
+  origin_->begin_new_life();
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 1);
+}
+
 TEST_F(TieredCacheTest, AnErrorReachesEveryWaiterAndIsForgotten) {
   TieredCache cache(options());
   source_->fail_reads(std::make_exception_ptr(SourceError("s3://b/k: no luck")));

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cache/tiered/tiered_cache.h"
@@ -33,16 +34,38 @@ class Origin : public ChunkOrigin {
     const auto it = hashes_.find(chunk.ordinal);
     return it == hashes_.end() ? std::nullopt : std::optional(it->second);
   }
-  void learned_hash(const ChunkRead& chunk, const ContentHash& hash) override {
+  void find_hashes(std::span<const ChunkRead> chunks, std::span<std::optional<ContentHash>> hashes) override {
     const std::lock_guard lock(mutex_);
-    hashes_[chunk.ordinal] = hash;
+    asked_ += chunks.size();
+    for (std::size_t i = 0; i < chunks.size(); ++i)
+      if (const auto it = catalog_.find(chunks[i].ordinal); it != catalog_.end())
+        hashes[i] = hashes_[chunks[i].ordinal] = it->second;
+  }
+  void learned_hashes(std::span<const HashedChunk> chunks) override {
+    const std::lock_guard lock(mutex_);
+    for (const HashedChunk& chunk : chunks) hashes_[chunk.read.ordinal] = chunk.hash;
+  }
+  void learned_hash(const ChunkRead& chunk, const ContentHash& hash) {
+    const HashedChunk learned{chunk, hash};
+    learned_hashes({&learned, 1});
+  }
+
+  // Forgets what the node knows; the catalog remembers it.
+  void begin_new_life() {
+    const std::lock_guard lock(mutex_);
+    catalog_ = std::exchange(hashes_, {});
+  }
+  std::uint64_t asked() const {  // chunks that the catalog was asked for
+    const std::lock_guard lock(mutex_);
+    return asked_;
   }
 
  private:
   const std::shared_ptr<MapSource> source_;
   std::atomic<bool> fits_{true};
   mutable std::mutex mutex_;
-  std::map<std::uint64_t, ContentHash> hashes_;
+  std::map<std::uint64_t, ContentHash> hashes_, catalog_;
+  std::uint64_t asked_ = 0;
 };
 
 inline ChunkRead chunk(std::uint64_t index, std::uint64_t offset = 0, std::uint64_t length = 0) {

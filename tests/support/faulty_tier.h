@@ -71,6 +71,13 @@ class FaultyTier : public Tier {
     });
   }
 
+  std::optional<View> peek(const ContentHash& hash) override {
+    auto view = tier_->peek(hash);
+    std::lock_guard lock(mutex_);
+    if (view && chance(faults_.drop_get)) view.reset();
+    return view;
+  }
+
   void contains(std::span<const ContentHash> hashes, std::span<bool> present) override {
     tier_->contains(hashes, present);
     std::lock_guard lock(mutex_);

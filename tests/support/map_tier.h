@@ -16,14 +16,12 @@ class MapTier : public Tier {
 
   std::string_view name() const override { return name_; }
   void get(std::span<const ContentHash> hashes, Found found) override {
-    for (std::size_t i = 0; i < hashes.size(); ++i) {
-      std::optional<View> view;
-      {
-        const std::lock_guard lock(mutex_);
-        if (const auto it = chunks_.find(hashes[i]); it != chunks_.end()) view = it->second.bytes;
-      }
-      found(i, std::move(view));
-    }
+    for (std::size_t i = 0; i < hashes.size(); ++i) found(i, peek(hashes[i]));
+  }
+  std::optional<View> peek(const ContentHash& hash) override {
+    const std::lock_guard lock(mutex_);
+    const auto it = chunks_.find(hash);
+    return it == chunks_.end() ? std::nullopt : std::optional(it->second.bytes);
   }
   void contains(std::span<const ContentHash> hashes, std::span<bool> present) override {
     const std::lock_guard lock(mutex_);

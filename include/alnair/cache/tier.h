@@ -62,6 +62,9 @@ class Tier {
   using Found = std::function<void(std::size_t, std::optional<View>)>;
   virtual void get(std::span<const ContentHash> hashes, Found found) = 0;
 
+  // The chunk if it can be had at once; counted nowhere, and not a use of it. For what the cache reads for itself.
+  virtual std::optional<View> peek(const ContentHash& hash) { return (void)hash, std::nullopt; }
+
   // One bool a hash: whether a get would probably find it. No bytes are read, nothing becomes "recently used".
   virtual void contains(std::span<const ContentHash> hashes, std::span<bool> present) = 0;
 

@@ -97,7 +97,8 @@ Arena* NodeMemory::usable() {
   return current();
 }
 
-std::optional<View> NodeMemory::look_up(Arena& arena, const ContentHash& hash) {
+// `counts`: it is a read, of which damage and the policy's marks are noted.
+std::optional<View> NodeMemory::look_up(Arena& arena, const ContentHash& hash, bool counts) {
   std::optional<View> view;
   Arena::ReadFault fault = Arena::ReadFault::kNone;
   Location place;
@@ -106,13 +107,13 @@ std::optional<View> NodeMemory::look_up(Arena& arena, const ContentHash& hash) {
     view = arena.read(hash, candidate, fault);
     return view.has_value();
   });
-  if (fault != Arena::ReadFault::kNone) {
+  if (counts && fault != Arena::ReadFault::kNone) {
     count(TierCounter::kCorrupt);
     if (damage_logged_.first())
       log(LogLevel::kWarning, "node memory in {} had damaged records; they are read from elsewhere",
           arena.directory());
   }
-  if (view && arena.policy().notes_reads()) {
+  if (view && counts && arena.policy().notes_reads()) {
     const SegmentSlot* slot = arena.live_slot(place.segment);  // in transit, a mark means "consumed"
     if (slot != nullptr && slot->area != static_cast<std::uint32_t>(SegmentArea::kTransit))
       arena.index().mark(hash, place);
@@ -124,7 +125,7 @@ std::optional<View> NodeMemory::find(const ContentHash& hash) {
   std::optional<View> view;
   if (Arena* arena = current()) {
     arena->segments().drop_evicted();
-    view = look_up(*arena, hash);
+    view = look_up(*arena, hash, true);
   }
   if (!view) {
     count(TierCounter::kMisses);
@@ -142,6 +143,13 @@ void NodeMemory::get(std::span<const ContentHash> hashes, Found found) {
     if (view) metrics().record_latency(TierId::kMemory, std::chrono::steady_clock::now() - start);
     found(i, std::move(view));
   }
+}
+
+std::optional<View> NodeMemory::peek(const ContentHash& hash) {
+  Arena* arena = current();
+  if (arena == nullptr) return std::nullopt;
+  arena->segments().drop_evicted();
+  return look_up(*arena, hash, false);
 }
 
 void NodeMemory::contains(std::span<const ContentHash> hashes, std::span<bool> present) {

@@ -53,6 +53,7 @@ class NodeMemory : public Tier {
 
   std::string_view name() const override { return "memory"; }
   void get(std::span<const ContentHash> hashes, Found found) override;
+  std::optional<View> peek(const ContentHash& hash) override;
   void contains(std::span<const ContentHash> hashes, std::span<bool> present) override;
   void put(std::span<const PutRequest> requests, std::span<PutOutcome> outcomes) override;
   void consume(std::span<const ContentHash> hashes) override;
@@ -74,7 +75,7 @@ class NodeMemory : public Tier {
   // The arena, made anew if the directory was deleted or replaced. Null while the tier is off.
   Arena* usable();
   void open_arena();
-  std::optional<View> look_up(Arena& arena, const ContentHash& hash);
+  std::optional<View> look_up(Arena& arena, const ContentHash& hash, bool counts);
   PutOutcome put_one(Arena& arena, class SegmentWriter& writer, const PutRequest& request);
   void report(Arena& arena);
 

@@ -5,18 +5,20 @@
 
 #include <algorithm>
 
+#include "core/block_signals.h"
+
 namespace alnair {
 namespace {
 
 constexpr std::size_t kBatch = 64;  // chunks a put
+constexpr auto kIdle = std::chrono::milliseconds(200);
 
-// Readers and the fetching threads come first where cores are few; the queue's bound holds them back if need be.
+// Readers and the fetching threads come first where cores are few; the queues' bounds hold them back if need be.
 constexpr int kNiceness = 10;
 
 }  // namespace
 
-Filler::Filler(std::vector<std::shared_ptr<Tier>> tiers, std::uint64_t limit)
-    : tiers_(std::move(tiers)), limit_(limit) {}
+Filler::Filler(Options options) : options_(std::move(options)) {}
 
 Filler::~Filler() {
   {
@@ -27,53 +29,91 @@ Filler::~Filler() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool Filler::add(PutRequest request) {
-  if (tiers_.empty()) return true;
+bool Filler::add(PutRequest request, bool in_memory) {
+  if (options_.tiers.empty()) return true;
+  bool wake = false;
   {
     const std::lock_guard lock(mutex_);
+    const std::uint64_t size = request.bytes.size();
+    Queue& queue = in_memory ? patient_ : urgent_;
     // A chunk larger than the limit still passes through an empty queue.
-    if (queued_bytes_ > 0 && queued_bytes_ + request.bytes.size() > limit_) return false;
-    queued_bytes_ += request.bytes.size();
-    queue_.push_back(std::move(request));
-    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+    if (queue.bytes > 0 && queue.bytes + size > (in_memory ? options_.patient_limit : options_.limit)) return false;
+    wake = !in_memory || queue.bytes == 0 || queue.bytes > options_.patient_limit / 2;
+    if (in_memory) request.bytes = {};
+    queue.chunks.push_back({std::move(request), size});
+    queue.bytes += size;
+    ++unwritten_;
+    last_add_ = Clock::now();
+    if (!thread_.joinable()) {
+      const BlockSignals blocked;
+      thread_ = std::thread([this] { run(); });
+    }
   }
-  changed_.notify_all();
+  if (wake) changed_.notify_one();
   return true;
 }
 
 bool Filler::behind() const {
   const std::lock_guard lock(mutex_);
-  return queued_bytes_ > limit_ / 2;
+  return urgent_.bytes > options_.limit / 2 || patient_.bytes > options_.patient_limit / 8 * 7;
 }
 
 void Filler::flush() {
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return queue_.empty() && queued_bytes_ == 0; });
+    ++flushing_;
+    changed_.notify_one();
+    written_.wait(lock, [&] { return unwritten_ == 0; });
+    --flushing_;
   }
-  for (const auto& tier : tiers_) tier->flush();
+  for (const auto& tier : options_.tiers) tier->flush();
+}
+
+bool Filler::due() const {
+  if (!urgent_.chunks.empty()) return true;
+  if (patient_.chunks.empty()) return false;
+  return stopping_ || flushing_ > 0 || patient_.bytes > options_.patient_limit / 2 || Clock::now() - last_add_ >= kIdle;
 }
 
 void Filler::run() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNiceness);  // of this thread alone, on Linux
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) return;
-    const std::size_t count = std::min(kBatch, queue_.size());
-    std::vector<PutRequest> batch(std::make_move_iterator(queue_.begin()),
-                                  std::make_move_iterator(queue_.begin() + static_cast<std::ptrdiff_t>(count)));
-    queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(count));
-    std::uint64_t bytes = 0;
-    for (const auto& request : batch) bytes += request.bytes.size();
-
-    lock.unlock();
-    for (const auto& tier : tiers_) tier->put(batch, {});
-    batch.clear();
-    lock.lock();
-    queued_bytes_ -= bytes;
-    changed_.notify_all();
+    if (due()) {
+      write_batch(urgent_.chunks.empty() ? patient_ : urgent_, lock);
+    } else if (stopping_) {
+      return;  // nothing is left
+    } else if (patient_.chunks.empty()) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_until(lock, last_add_ + kIdle);
+    }
   }
+}
+
+void Filler::write_batch(Queue& queue, std::unique_lock<std::mutex>& lock) {
+  std::vector<PutRequest> batch;
+  std::uint64_t bytes = 0;
+  for (; !queue.chunks.empty() && batch.size() < kBatch; queue.chunks.pop_front()) {
+    batch.push_back(std::move(queue.chunks.front().request));
+    bytes += queue.chunks.front().size;
+  }
+  const std::size_t count = batch.size();
+  lock.unlock();
+  if (&queue == &patient_) {
+    // What node memory has lost meanwhile will be fetched again one day.
+    std::erase_if(batch, [&](PutRequest& request) {
+      auto view = options_.memory->peek(request.hash);
+      if (view) request.bytes = std::move(*view);
+      return !view;
+    });
+  }
+  for (const auto& tier : options_.tiers) tier->put(batch, {});
+  batch.clear();
+  lock.lock();
+  queue.bytes -= bytes;
+  unwritten_ -= count;
+  if (unwritten_ == 0) written_.notify_all();
 }
 
 }  // namespace alnair

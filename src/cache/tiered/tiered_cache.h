@@ -1,13 +1,14 @@
 // The tiers in order, with single-flight, promotion and fall-through to the object source.
 //
 // How a chunk that is not in node memory travels:
-//   1. In this process one flight a chunk: whoever asks for it meanwhile joins.
+//   1. In this process one flight a chunk: whoever asks for it meanwhile joins. The origin is asked for the content hashes of
+//      what nobody has asked for yet (it may look them up in the catalog); what is known is looked for in node memory.
 //   2. If its content hash is known, the lower tiers are asked in order; a hit is promoted to node memory.
 //   3. Else, or on a miss, one process of the node fetches it: the holder of the chunk's lock in the LockFile. The
 //      kernel releases the lock when its holder dies. The others look again every few milliseconds: either the chunk
 //      has appeared in node memory, or the lock is free and it is their turn.
-//   4. The holder fetches, hashes, fills node memory, tells the hash, releases the lock (in this order: who gets the lock next
-//      finds the chunk), hands the bytes to the readers, and leaves the lower tiers to the filler.
+//   4. The holder fetches. A landing thread hashes, fills node memory, tells the hash, releases the lock (in this order: who
+//      gets the lock next finds the chunk), hands the bytes to the readers, and leaves the lower tiers to the filler.
 //
 // Thread safety: all methods may be called from any thread. One object per process: a forked child makes its own.
 #pragma once
@@ -38,6 +39,11 @@ struct ChunkRead {
   std::uint64_t length = 0;        // bytes
 };
 
+struct HashedChunk {
+  ChunkRead read;
+  ContentHash hash;
+};
+
 // A dataset's side: where its chunks come from, and what is known of their hashes. Thread-safe.
 class ChunkOrigin {
  public:
@@ -49,7 +55,10 @@ class ChunkOrigin {
   virtual ObjectInfo object(std::uint64_t object_index) const = 0;
   // Cheap: what the processes of this node know, not what a catalog would have to be asked for.
   virtual std::optional<ContentHash> known_hash(const ChunkRead& chunk) const = 0;
-  virtual void learned_hash(const ChunkRead& chunk, const ContentHash& hash) = 0;
+  // The same with the catalog's help, for chunks of which the node knows nothing: sets the hashes that it finds. May wait
+  // for a disk.
+  virtual void find_hashes(std::span<const ChunkRead> chunks, std::span<std::optional<ContentHash>> hashes) = 0;
+  virtual void learned_hashes(std::span<const HashedChunk> chunks) = 0;
 };
 
 class TieredCache {
@@ -59,7 +68,9 @@ class TieredCache {
     std::vector<std::shared_ptr<Tier>> lower;    // in the order in which they are asked
     LockFile* locks = nullptr;                   // null: single-flight in this process only
     bool keep = true;                            // false: node memory's transit area only (usecache=False)
-    std::uint64_t fill_queue_bytes = 256ull << 20;
+    std::uint64_t fill_queue_bytes = 256ull << 20;     // that wait for the lower tiers outside of node memory
+    std::uint64_t fill_patient_bytes = 1024ull << 20;  // likewise, in node memory
+    std::uint64_t landing_bytes = 64ull << 20;         // that have come and are not in node memory yet
     std::uint64_t max_read_bytes = 16ull << 20;  // neighbouring chunks of an object are fetched by one request
   };
 
@@ -73,7 +84,8 @@ class TieredCache {
   void find_in_memory(std::span<const ContentHash> hashes, const Tier::Found& found);
   bool in_memory(const ContentHash& hash);
 
-  // Brings chunks that node memory did not have. Returns at once.
+  // Brings chunks that node memory did not have, or whose hashes the node does not know. Asks the origin for hashes, and
+  // returns.
   void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done);
 
   // Says that the loop has read these: transit may drop them.

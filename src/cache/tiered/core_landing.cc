@@ -1,0 +1,147 @@
+// Step 4: from the object source to node memory and the readers.
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <utility>
+
+#include "cache/tiered/core.h"
+#include "core/metrics.h"
+
+namespace alnair {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+}  // namespace
+
+void TieredCache::Core::fetch_from_source(Flights flights) {
+  std::size_t begin = 0;
+  while (begin < flights.size()) {
+    const Flight& first = *flights[begin];
+    std::uint64_t length = first.read.length;
+    std::size_t end = begin + 1;
+    while (end < flights.size()) {
+      const Flight& next = *flights[end];
+      if (next.origin != first.origin || next.read.object_index != first.read.object_index ||
+          next.read.offset != first.read.offset + length || length + next.read.length > options_.max_read_bytes)
+        break;
+      length += next.read.length;
+      ++end;
+    }
+    ReadRequest request{first.origin->object(first.read.object_index), first.read.offset, length};
+    auto group = std::make_shared<Flights>(std::make_move_iterator(flights.begin() + static_cast<std::ptrdiff_t>(begin)),
+                                           std::make_move_iterator(flights.begin() + static_cast<std::ptrdiff_t>(end)));
+    const auto started = Clock::now();
+    ObjectSource& source = group->front()->origin->source();
+    source.read(std::move(request), [self = shared_from_this(), group, started](ReadResult result) {
+      metrics().record_latency(TierId::kSource, Clock::now() - started);
+      self->fetched(*group, std::move(result));
+    });
+    begin = end;
+  }
+}
+
+void TieredCache::Core::fetched(Flights& group, ReadResult result) {
+  if (result.error) {
+    metrics().add(Counter::kSourceErrors);
+    return fail(group, result.error);
+  }
+  std::vector<Arrival> arrivals;
+  std::uint64_t position = 0;
+  for (auto& flight : group) {
+    View chunk = result.bytes.part(position, flight->read.length);
+    position += flight->read.length;
+    metrics().add(TierId::kSource, TierCounter::kHits);
+    metrics().add(TierId::kSource, TierCounter::kHitBytes, chunk.size());
+    arrivals.push_back({.flight = std::move(flight), .bytes = std::move(chunk)});
+  }
+  landing_.add(std::move(arrivals));
+}
+
+void TieredCache::Core::take(std::span<Arrival> arrivals) {
+  for (Arrival& arrival : arrivals)
+    if (!arrival.hashed) arrival.flight->hash = content_hash(arrival.bytes.bytes());
+  keep_in_memory(arrivals);
+  for (const Arrival& arrival : arrivals) {
+    const Flight& flight = *arrival.flight;
+    if (!arrival.hashed && options_.keep && (!arrival.kept || flight.origin->fits_lower_tiers()))
+      filler_.add({.hash = *flight.hash, .bytes = arrival.bytes, .dataset = flight.origin->tag()}, arrival.kept);
+  }
+  land(arrivals);
+}
+
+// Where the policy gives no room, the transit area takes what will be read soon.
+void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
+  if (options_.memory == nullptr) return;
+  std::vector<PutRequest> requests;
+  requests.reserve(arrivals.size());
+  for (const Arrival& arrival : arrivals)
+    requests.push_back({.hash = *arrival.flight->hash,
+                        .bytes = arrival.bytes,
+                        .dataset = arrival.flight->origin->tag(),
+                        .transit = !options_.keep});
+  if (options_.keep) {
+    std::vector<PutOutcome> outcomes(requests.size(), PutOutcome::kRefused);
+    options_.memory->put(requests, outcomes);
+    std::size_t refused = 0;
+    for (std::size_t i = 0; i < arrivals.size(); ++i) {
+      arrivals[i].kept = outcomes[i] != PutOutcome::kRefused;
+      if (arrivals[i].kept) continue;
+      requests[i].transit = true;
+      std::swap(requests[refused++], requests[i]);
+    }
+    requests.resize(refused);
+  }
+  if (!requests.empty()) options_.memory->put(requests, {});
+}
+
+void TieredCache::Core::land(std::span<const Arrival> arrivals) {
+  if (arrivals.empty()) return;
+  tell_hashes(arrivals);
+  const auto waiters = close(arrivals);
+  for (std::size_t i = 0; i < arrivals.size(); ++i) {
+    const Flight& flight = *arrivals[i].flight;
+    for (const Waiter& waiter : waiters[i])
+      if (waiter.origin != flight.origin) {
+        const HashedChunk chunk{waiter.read, *flight.hash};
+        waiter.origin->learned_hashes({&chunk, 1});
+      }
+  }
+  for (const Arrival& arrival : arrivals) unlock(*arrival.flight);
+  for (std::size_t i = 0; i < arrivals.size(); ++i)
+    for (const Waiter& waiter : waiters[i]) (*waiter.done)(waiter.index, arrivals[i].bytes, nullptr);
+}
+
+// Each origin's in one call; arrivals of one origin come in rows.
+void TieredCache::Core::tell_hashes(std::span<const Arrival> arrivals) {
+  std::vector<HashedChunk> learned;
+  for (std::size_t i = 0; i < arrivals.size(); ++i) {
+    const Flight& flight = *arrivals[i].flight;
+    learned.push_back({flight.read, *flight.hash});
+    if (i + 1 < arrivals.size() && arrivals[i + 1].flight->origin == flight.origin) continue;
+    flight.origin->learned_hashes(learned);
+    learned.clear();
+  }
+}
+
+void TieredCache::Core::fail(const Flights& flights, const std::exception_ptr& error) {
+  std::vector<Arrival> failed;
+  for (const auto& flight : flights) failed.push_back({.flight = flight, .bytes = {}});
+  const auto waiters = close(failed);
+  for (const auto& flight : flights) unlock(*flight);
+  for (const auto& those : waiters)
+    for (const Waiter& waiter : those) (*waiter.done)(waiter.index, {}, error);
+}
+
+std::vector<std::vector<Waiter>> TieredCache::Core::close(std::span<const Arrival> arrivals) {
+  std::vector<std::vector<Waiter>> waiters;
+  waiters.reserve(arrivals.size());
+  const std::lock_guard lock(mutex_);
+  for (const Arrival& arrival : arrivals) {
+    waiters.push_back(std::move(arrival.flight->waiters));
+    flights_.erase(arrival.flight->read.id);
+  }
+  return waiters;
+}
+
+}  // namespace alnair
