@@ -113,12 +113,14 @@ def directories(value: Any, where: str) -> Tuple[str, ...]:
         value = [value]
     expected = "one or several absolute directories"
     try:
-        found = tuple(path(part, where) for part in value)
+        parts = tuple(value)
     except TypeError:
         raise wrong(where, expected, value) from None
-    for part in found:
-        if not part.startswith("/"):
-            raise wrong(where, expected, part)
+    for part in parts:  # before path(), which makes them absolute: all nodes must mean the same directory
+        name = part.__fspath__() if hasattr(part, "__fspath__") else part
+        if isinstance(name, str) and not name.startswith(("/", "~")):
+            raise wrong(where, expected, name)
+    found = tuple(path(part, where) for part in parts)
     if not found:
         raise ConfigError(f"{where}: expected {expected}, not an empty list")
     return found
