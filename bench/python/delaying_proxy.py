@@ -1,13 +1,25 @@
-"""A TCP proxy that delays each answer of a keep-alive HTTP server: delaying_proxy.py PORT http://HOST:PORT SECONDS
+"""A TCP proxy that delays each answer of a keep-alive HTTP server, and may answer some requests with 503 itself:
 
-A connection carries one request at a time (no pipelining), so the first bytes after bytes from the client are an answer's.
+    delaying_proxy.py PORT http://HOST:PORT SECONDS [P99_SECONDS SHARE_OF_503]
+
+With P99_SECONDS delays are drawn from the log-normal distribution of that median and 99th percentile. A connection carries one request at a time (no pipelining), so the first bytes after bytes from the client are an answer's.
 """
 
 import asyncio
+import math
+import random
 import sys
 from urllib.parse import urlsplit
 
 PORT, UPSTREAM, DELAY = int(sys.argv[1]), urlsplit(sys.argv[2]), float(sys.argv[3])
+P99, REFUSED = (float(sys.argv[4]), float(sys.argv[5])) if len(sys.argv) > 4 else (DELAY, 0.0)
+SIGMA = math.log(P99 / DELAY) / 2.326 if P99 > DELAY else 0.0
+BODY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+
+
+def delay() -> float:
+    return DELAY * math.exp(SIGMA * random.gauss(0, 1)) if SIGMA else DELAY
 
 
 class Pipe(asyncio.Protocol):
@@ -27,7 +39,7 @@ class Pipe(asyncio.Protocol):
         elif self.fresh:
             self.fresh = False
             self.held.append(content)
-            asyncio.get_running_loop().call_later(DELAY, self.let_go)
+            asyncio.get_running_loop().call_later(delay(), self.let_go)
         elif self.held:
             self.held.append(content)
         else:
@@ -67,7 +79,10 @@ class Client(Pipe):
         self.early.clear()
 
     def data_received(self, content):
-        if self.peer is None:
+        if REFUSED and content.startswith((b"GET ", b"HEAD ")) and content.endswith(b"\r\n\r\n") and random.random() < REFUSED:
+            answer = REFUSAL + (b"" if content.startswith(b"HEAD ") else BODY)
+            asyncio.get_running_loop().call_later(delay(), self.transport.write, answer)
+        elif self.peer is None:
             self.early.append(content)
         else:
             super().data_received(content)

@@ -99,9 +99,10 @@ def _listing(bucket: Path) -> str:
 
 
 @contextlib.contextmanager
-def delayed(upstream: str, seconds: float):
-    """A proxy in a process of its own that holds back the first byte of each answer."""
+def delayed(upstream: str, seconds: float, *tail: float):
+    """A proxy in a process of its own that holds back the first byte of each answer; `tail`: the 99th percentile of that, and the
+    share of requests that it answers with 503."""
     port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name("delaying_proxy.py")), str(port), upstream, str(seconds)]
+    command = [sys.executable, str(Path(__file__).with_name("delaying_proxy.py")), str(port), upstream, str(seconds), *map(str, tail)]
     with running(command, port) as url:
         yield url
