@@ -1,7 +1,7 @@
 """A job's registration with a cluster's manager: waits for it, so that the dataset opens without listing.
 
-The daemon beside the script registers and leaves what it got in ``/share``; where there is none the script's own process
-registers, and sends heartbeats until it ends. What goes wrong costs a warning: S3 is listed as without a manager.
+The daemon beside the script registers and leaves what it got in ``/share``; where there is none the script's own
+process registers, and sends heartbeats until it ends. What goes wrong costs a warning: S3 is listed as without a manager.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Opt
     manager = _manager(config, environment)
     deadline = time.monotonic() + patience(environment)
     with Progress(f"Waiting for the manager to list {config.source}", config.progress) as progress:
-        if config.share_file and (os.path.exists(config.share_file) or (manager and os.path.isdir(os.path.dirname(config.share_file)))):
+        if _has_daemon(config.share_file, manager):
             begun = time.monotonic() + DAEMON_S if manager and not config.manager else deadline
             options, why = _from_daemon(config.share_file, deadline, begun, progress)
             if options is not None:
@@ -63,6 +63,13 @@ def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Opt
             return Registration({"version": status["version"], "manifest": status["manifest"]}, client)
         client.close(1.0)
         return _without(config, status["detail"] or f"it is still {status['state']}")
+
+
+def _has_daemon(share_file: str, manager: Optional[_job.Manager]) -> bool:
+    """Whether a daemon has begun with the job, or is to be expected."""
+    if not share_file:
+        return False
+    return os.path.exists(share_file) or (manager is not None and os.path.isdir(os.path.dirname(share_file)))
 
 
 def _without(config: Config, why: str) -> None:
@@ -107,7 +114,8 @@ def _read_share(path: str) -> Optional[Dict[str, Any]]:
 def _read_manifest(path: str, content: Dict[str, Any]) -> Optional[bytes]:
     """The manifest that `content` names; None: the daemon has just replaced it."""
     try:
-        with open(os.path.join(os.path.dirname(path), os.path.basename(str(content.get("manifest")))), "rb") as file:
+        name = os.path.basename(str(content.get("manifest")))
+        with open(os.path.join(os.path.dirname(path), name), "rb") as file:
             manifest = file.read()
     except FileNotFoundError:
         return None

@@ -43,8 +43,10 @@ py::dict status_dict(const JobStatus& status) {
   result["version"] = status.version;
   result["objects"] = status.objects;
   result["bytes"] = status.bytes;
-  if (status.manifest == nullptr) result["manifest"] = py::none();
-  else result["manifest"] = py::bytes(reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size());
+  if (status.manifest == nullptr)
+    result["manifest"] = py::none();
+  else
+    result["manifest"] = py::bytes(reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size());
   return result;
 }
 
@@ -52,9 +54,9 @@ py::dict status_dict(const JobStatus& status) {
 
 void register_job_client(py::module_& module) {
   py::class_<JobClient, std::shared_ptr<JobClient>>(module, "JobClient")
-      .def(py::init(&start), py::kw_only(), py::arg("url"), py::arg("username"), py::arg("password"), py::arg("ca_bundle"),
-           py::arg("credentials"), py::arg("region"), py::arg("endpoint_url"), py::arg("name"), py::arg("node"),
-           py::arg("bucket"), py::arg("keys"), py::arg("qos"))
+      .def(py::init(&start), py::kw_only(), py::arg("url"), py::arg("username"), py::arg("password"),
+           py::arg("ca_bundle"), py::arg("credentials"), py::arg("region"), py::arg("endpoint_url"), py::arg("name"),
+           py::arg("node"), py::arg("bucket"), py::arg("keys"), py::arg("qos"))
       .def("wait",
            [](const JobClient& self, double seconds) {
              JobStatus status;
@@ -64,8 +66,9 @@ void register_job_client(py::module_& module) {
              }
              return status_dict(status);
            })
-      .def("close", [](JobClient& self, double seconds) { self.close(from_seconds(seconds)); },
-           py::call_guard<py::gil_scoped_release>());
+      .def(
+          "close", [](JobClient& self, double seconds) { self.close(from_seconds(seconds)); },
+          py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace alnair::python

@@ -42,7 +42,8 @@ TEST_F(ConfigTest, HasDefaultsForEverything) {
 }
 
 TEST_F(ConfigTest, IsReadFromAFileAndTheEnvironmentWins) {
-  const std::string file = write("[manager]\nport = 7001\ntoken_life = 30\nstate_dir = /s\n[limits]\nmax_body = 2048\n");
+  const std::string file =
+      write("[manager]\nport = 7001\ntoken_life = 30\nstate_dir = /s\n[limits]\nmax_body = 2048\n");
   const Config config = load_config(file, {{"ALNAIR_MANAGER_PORT", "7002"}, {"ALNAIR_MANAGER_LIMITS_LISTINGS", "2"}});
   EXPECT_EQ(config.port, 7002);
   EXPECT_EQ(config.token_life, 30u);
@@ -54,7 +55,8 @@ TEST_F(ConfigTest, IsReadFromAFileAndTheEnvironmentWins) {
 TEST_F(ConfigTest, SuggestsTheNearNameOfWhatIsUnknown) {
   EXPECT_THAT(error_of("[manager]\ntokenlife = 3\n"),
               AllOf(HasSubstr("manager.conf, line 2, tokenlife"), HasSubstr("did you mean token_life?")));
-  EXPECT_THAT(error_of("[limit]\n"), AllOf(HasSubstr("line 1"), HasSubstr("[limit]"), HasSubstr("did you mean limits?")));
+  EXPECT_THAT(error_of("[limit]\n"),
+              AllOf(HasSubstr("line 1"), HasSubstr("[limit]"), HasSubstr("did you mean limits?")));
   EXPECT_THAT(error_of("", {{"ALNAIR_MANAGER_PROT", "1"}}),
               AllOf(HasSubstr("ALNAIR_MANAGER_PROT"), HasSubstr("did you mean ALNAIR_MANAGER_PORT?")));
 }

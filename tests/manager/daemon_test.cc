@@ -41,10 +41,10 @@ class DaemonFiles : public ::testing::Test {
 };
 
 TEST_F(DaemonFiles, JobFilesMayHaveNamesInAnyCaseAndValuesAsTexts) {
-  const JobOptions job = read_job_file(
-      write("j.json", R"({"Name": "x", "DataSource": {"Bucket": "pets", "Keys": ["a", "b/"]},
+  const JobOptions job =
+      read_job_file(write("j.json", R"({"Name": "x", "DataSource": {"Bucket": "pets", "Keys": ["a", "b/"]},
                           "QoS": {"UseCache": "False", "MaxMemory": "17", "DurabilityInDisk": 5, "LazyLoading": false}})"),
-      "j");
+                    "j");
   EXPECT_EQ(job.name, "j");
   EXPECT_EQ(job.bucket, "pets");
   EXPECT_THAT(job.keys, ElementsAre("a", "b/"));
@@ -52,7 +52,8 @@ TEST_F(DaemonFiles, JobFilesMayHaveNamesInAnyCaseAndValuesAsTexts) {
   EXPECT_FALSE(job.lazyloading);
   EXPECT_EQ(job.maxmemory, 17u);
   EXPECT_EQ(job.durabilityindisk, 5u);
-  EXPECT_THAT(read_job_file(write("k.json", R"({"datasource": {"bucket": "b", "keys": "one"}})"), "k").keys, ElementsAre("one"));
+  EXPECT_THAT(read_job_file(write("k.json", R"({"datasource": {"bucket": "b", "keys": "one"}})"), "k").keys,
+              ElementsAre("one"));
 }
 
 TEST_F(DaemonFiles, JobFilesThatAreMalformedAreNamedWithTheField) {
@@ -62,27 +63,32 @@ TEST_F(DaemonFiles, JobFilesThatAreMalformedAreNamedWithTheField) {
   EXPECT_THAT(error("{"), AllOf(HasSubstr("j.json"), HasSubstr("expected a JSON object")));
   EXPECT_THAT(error("{}"), HasSubstr("field datasource: expected an object"));
   EXPECT_THAT(error(R"({"datasource": {"bucket": 5}})"), HasSubstr("field datasource.bucket: expected a text"));
-  EXPECT_THAT(error(R"({"datasource": {"bucket": "b", "keys": [1]}})"), HasSubstr("field datasource.keys: expected a list of texts"));
+  EXPECT_THAT(error(R"({"datasource": {"bucket": "b", "keys": [1]}})"),
+              HasSubstr("field datasource.keys: expected a list of texts"));
   EXPECT_THAT(error(R"({"datasource": {"bucket": "b"}, "qos": {"maxmemory": -1}})"), HasSubstr("field qos.maxmemory"));
-  EXPECT_THAT(error(R"({"datasource": {"bucket": "b"}, "qos": {"usecache": "maybe"}})"), HasSubstr("field qos.usecache"));
+  EXPECT_THAT(error(R"({"datasource": {"bucket": "b"}, "qos": {"usecache": "maybe"}})"),
+              HasSubstr("field qos.usecache"));
 }
 
 TEST_F(DaemonFiles, TheSecretNamesTheManagerAndTheCredentials) {
-  const ManagerOptions options = read_client_conf(write("client.conf",
-                                                        "[aws_s3]\naws_access_key_id = ID\naws_secret_access_key = sesame\n"
-                                                        "endpoint_url = http://s3:9\n[alnair_manager]\nserver_address = ::1\n"
-                                                        "server_port = 50051\nusername = alice\npassword = pass\ntls_ca = /ca\n"));
+  const ManagerOptions options =
+      read_client_conf(write("client.conf",
+                             "[aws_s3]\naws_access_key_id = ID\naws_secret_access_key = sesame\n"
+                             "endpoint_url = http://s3:9\n[alnair_manager]\nserver_address = ::1\n"
+                             "server_port = 50051\nusername = alice\npassword = pass\ntls_ca = /ca\n"));
   EXPECT_EQ(options.url, "https://[::1]:50051");
   EXPECT_EQ(options.username, "alice");
   EXPECT_EQ(options.password, "pass");
   EXPECT_EQ(options.ca_bundle, "/ca");
   EXPECT_EQ(options.s3_credentials->secret_access_key, "sesame");
   EXPECT_EQ(options.s3_endpoint_url, "http://s3:9");
-  EXPECT_THAT(error_of([&] {
-                read_client_conf(write("client.conf", "[aws_s3]\naws_secret_access_key = sesame\n[alnair_manager]\nserver_address = h\n"
-                                                      "server_port = 1\nusername = a\npassword = p\n"));
-              }),
-              AllOf(HasSubstr("[aws_s3] has no value for the field aws_access_key_id"), Not(HasSubstr("sesame"))));
+  EXPECT_THAT(
+      error_of([&] {
+        read_client_conf(write("client.conf",
+                               "[aws_s3]\naws_secret_access_key = sesame\n[alnair_manager]\nserver_address = h\n"
+                               "server_port = 1\nusername = a\npassword = p\n"));
+      }),
+      AllOf(HasSubstr("[aws_s3] has no value for the field aws_access_key_id"), Not(HasSubstr("sesame"))));
 }
 
 TEST_F(DaemonFiles, ShareFilesAreWrittenWholeWithTheirMode) {
@@ -108,7 +114,8 @@ TEST_F(DaemonFiles, ShareFilesAreWrittenWholeWithTheirMode) {
 }
 
 TEST(Arguments, AreOptionsFlagsAndWords) {
-  const Arguments arguments = parse_arguments({"a", "--config", "x", "--mode=1", "--json", "b"}, {"config", "mode"}, {"json"});
+  const Arguments arguments =
+      parse_arguments({"a", "--config", "x", "--mode=1", "--json", "b"}, {"config", "mode"}, {"json"});
   EXPECT_THAT(arguments.words, ElementsAre("a", "b"));
   EXPECT_EQ(arguments.value("config"), "x");
   EXPECT_EQ(arguments.value("mode"), "1");

@@ -35,7 +35,9 @@ TEST(Passwords, AreCheckedAgainstTheirHash) {
 
 // RFC 7914, section 12, the third vector, cut to the 32 bytes that are kept.
 TEST(Passwords, AreHashedAsTheStandardSays) {
-  EXPECT_FALSE(check_password("pleaseletmein", "scrypt$14$8$1$536f6469756d43686c6f72696465$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"))
+  EXPECT_FALSE(check_password(
+      "pleaseletmein",
+      "scrypt$14$8$1$536f6469756d43686c6f72696465$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"))
       << "a salt of another length is none of ours";
   EXPECT_FALSE(check_password("p", "scrypt$30$8$1$00000000000000000000000000000000$" + std::string(64, '0')))
       << "more memory than is allowed";

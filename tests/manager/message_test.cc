@@ -27,7 +27,8 @@ TEST(Target, IsSplitBeforeItIsDecoded) {
 }
 
 TEST(Target, TricksAreRefused) {
-  for (const char* path : {"", "x", "//", "/v1//jobs", "/v1/", "/v1/../jobs", "/v1/%2e%2E/x", "/./x", "/%", "/%4", "/%zz", "/a%00b"}) {
+  for (const char* path :
+       {"", "x", "//", "/v1//jobs", "/v1/", "/v1/../jobs", "/v1/%2e%2E/x", "/./x", "/%", "/%4", "/%zz", "/a%00b"}) {
     Request request;
     EXPECT_FALSE(parse_target(path, "", request)) << path;
   }
@@ -58,16 +59,19 @@ std::string problem_of(const std::function<void()>& work) {
 
 TEST(Body, MustBeAnObjectInJson) {
   EXPECT_TRUE(parse_body("", "").is_object());
-  EXPECT_THAT(problem_of([] { parse_body("{\"a\": sesame", ""); }), ::testing::AllOf(HasSubstr("400"), HasSubstr("byte 7"), ::testing::Not(HasSubstr("sesame"))));
+  EXPECT_THAT(problem_of([] { parse_body("{\"a\": sesame", ""); }),
+              ::testing::AllOf(HasSubstr("400"), HasSubstr("byte 7"), ::testing::Not(HasSubstr("sesame"))));
   EXPECT_THAT(problem_of([] { parse_body("[]", ""); }), HasSubstr("422"));
   EXPECT_THAT(problem_of([] { parse_body("{}", "text/xml"); }), HasSubstr("415"));
-  EXPECT_THAT(problem_of([] { parse_body(std::string(1000, '[') , ""); }), HasSubstr("400"));
-  EXPECT_THAT(problem_of([] { parse_body("{\"a\":" + std::string(1000, '[') + std::string(1000, ']') + "}", ""); }), HasSubstr("nested"));
+  EXPECT_THAT(problem_of([] { parse_body(std::string(1000, '['), ""); }), HasSubstr("400"));
+  EXPECT_THAT(problem_of([] { parse_body("{\"a\":" + std::string(1000, '[') + std::string(1000, ']') + "}", ""); }),
+              HasSubstr("nested"));
   EXPECT_THAT(problem_of([] { parse_body("{\"a\": \"\xff\"}", ""); }), HasSubstr("400"));
 }
 
 TEST(Fields, NameWhatDoesNotFit) {
-  const auto object = nlohmann::json::parse(R"({"name": "x\u0001", "n": -1, "flag": "yes", "list": ["a", 1], "keyz": []})");
+  const auto object =
+      nlohmann::json::parse(R"({"name": "x\u0001", "n": -1, "flag": "yes", "list": ["a", 1], "keyz": []})");
   const auto reads = [&](auto read) {
     return problem_of([&] {
       Fields fields(object, "top");
@@ -82,9 +86,7 @@ TEST(Fields, NameWhatDoesNotFit) {
   EXPECT_THAT(reads([](Fields& f) { f.texts("list", 5, 5); }), HasSubstr("top.list: expected a text"));
   EXPECT_THAT(reads([](Fields& f) { f.texts("list", 1, 5); }), HasSubstr("at most 1 texts"));
   EXPECT_THAT(reads([](Fields& f) { f.object("list", true); }), HasSubstr("top.list: expected an object"));
-  EXPECT_THAT(reads([](Fields& f) {
-                f.text_or("n", 0, "");
-              }), HasSubstr("top.n"));
+  EXPECT_THAT(reads([](Fields& f) { f.text_or("n", 0, ""); }), HasSubstr("top.n"));
   EXPECT_THAT(problem_of([] {
                 const auto other = nlohmann::json::parse(R"({"keyz": 1})");
                 Fields fields(other, "");
@@ -96,7 +98,8 @@ TEST(Fields, NameWhatDoesNotFit) {
 
 TEST(Addresses, KnowWhichIsLoopback) {
   for (const char* address : {"127.0.0.1", "127.1.2.3", "::1"}) EXPECT_TRUE(is_loopback(address)) << address;
-  for (const char* address : {"0.0.0.0", "10.0.0.1", "::", "localhost", ""}) EXPECT_FALSE(is_loopback(address)) << address;
+  for (const char* address : {"0.0.0.0", "10.0.0.1", "::", "localhost", ""})
+    EXPECT_FALSE(is_loopback(address)) << address;
 }
 
 }  // namespace

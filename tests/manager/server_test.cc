@@ -49,7 +49,8 @@ class Raw {
   std::string receive(const std::string& end = "") {
     std::string text;
     char buffer[4096];
-    for (ssize_t n; (end.empty() || text.find(end) == std::string::npos) && (n = ::recv(socket_.get(), buffer, sizeof buffer, 0)) > 0;)
+    for (ssize_t n; (end.empty() || text.find(end) == std::string::npos) &&
+                    (n = ::recv(socket_.get(), buffer, sizeof buffer, 0)) > 0;)
       text.append(buffer, static_cast<std::size_t>(n));
     return text;
   }

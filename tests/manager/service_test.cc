@@ -57,9 +57,12 @@ class ServiceTest : public ::testing::Test {
     const Clock clock = [this] { return now_; };
     records_ = open_sqlite_records(directory_.path());
     catalog_ = open_sqlite_catalog(directory_ / "catalog");
-    clients_.emplace(*records_, *Sealer::from_hex(std::string(64, 'a')), Clients::Options{.session_life = 100s, .max_clients = 3}, clock);
-    listings_.emplace(catalog_, [this](const std::string&, const Datasource&) { return source_; }, 2);
-    jobs_.emplace(*records_, *clients_, *listings_, Jobs::Options{.token_life = 100s, .grace = 50s, .max_jobs = 200}, clock);
+    clients_.emplace(*records_, *Sealer::from_hex(std::string(64, 'a')),
+                     Clients::Options{.session_life = 100s, .max_clients = 3}, clock);
+    listings_.emplace(
+        catalog_, [this](const std::string&, const Datasource&) { return source_; }, 2);
+    jobs_.emplace(*records_, *clients_, *listings_, Jobs::Options{.token_life = 100s, .grace = 50s, .max_jobs = 200},
+                  clock);
     jobs_->resume();
   }
   void stop() {
@@ -74,7 +77,8 @@ class ServiceTest : public ::testing::Test {
     return jobs_->register_job("alice", {name, "node", "{}", {"pets", "pets", std::move(keys), "", ""}, {}});
   }
   JobView ended(const std::string& id) {
-    for (int i = 0; i < 60'000 && jobs_->get(id).record.state == JobState::kListing; ++i) std::this_thread::sleep_for(1ms);
+    for (int i = 0; i < 60'000 && jobs_->get(id).record.state == JobState::kListing; ++i)
+      std::this_thread::sleep_for(1ms);
     return jobs_->get(id);
   }
 
@@ -114,7 +118,9 @@ TEST_F(ServiceTest, SessionsAndCredentialsOutliveTheManagerAndTheirClockStartsAf
 }
 
 TEST_F(ServiceTest, WrongPasswordsAreSlowedAndSayNothing) {
-  const auto attempt = [&](const char* name) { return problem_of([&] { clients_->connect(name, "wrong", {}, "far"); }); };
+  const auto attempt = [&](const char* name) {
+    return problem_of([&] { clients_->connect(name, "wrong", {}, "far"); });
+  };
   EXPECT_EQ(attempt("alice"), "401 wrong-password: the name or the password is wrong");
   EXPECT_EQ(attempt("nobody"), "401 wrong-password: the name or the password is wrong");
   for (int i = 0; i < 4; ++i) attempt("alice");

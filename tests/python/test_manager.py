@@ -78,7 +78,8 @@ def test_a_client_sees_only_what_is_its_own(manager, s3_auth):
     # A job's token is for that job.
     other = manager.register(alice, name="other")
     assert manager.call("GET", f"/v1/jobs/{other['id']}", token=job["token"]).problem == "unknown-job"
-    assert manager.call("POST", "/v1/jobs", {"name": "x", "datasource": {"bucket": "b"}}, job["token"]).problem == "sessions-only"
+    another = {"name": "x", "datasource": {"bucket": "b"}}
+    assert manager.call("POST", "/v1/jobs", another, job["token"]).problem == "sessions-only"
     assert len(manager.call("GET", "/v1/jobs", token=manager.admin).json["jobs"]) == 2
 
 

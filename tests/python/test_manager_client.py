@@ -47,13 +47,17 @@ class Pod:
         self.daemon = None
 
     def add_job(self, name, bucket="pets", keys=("train",)):
-        content = {"Name": name, "DataSource": {"Bucket": bucket, "Keys": list(keys)}, "QoS": {"UseCache": "true", "MaxMemory": 0}}
+        source, qos = {"Bucket": bucket, "Keys": list(keys)}, {"UseCache": "true", "MaxMemory": 0}
+        content = {"Name": name, "DataSource": source, "QoS": qos}
         (self.directory / "jobs" / f"{name}.json").write_text(json.dumps(content))
 
     def start_daemon(self, *options):
         with open(self.directory / "daemon.log", "a") as log:
             self.daemon = subprocess.Popen(
-                [manager_process.binary(), "client", *options], stdin=subprocess.DEVNULL, stderr=log, preexec_fn=die_with_parent
+                [manager_process.binary(), "client", *options],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=die_with_parent,
             )
 
     def shared(self, name="resnet"):
@@ -70,7 +74,8 @@ class Pod:
 
     def run_script(self, script=SCRIPT, **environment):
         environment = {**os.environ, "JOBNAME": "resnet", **environment}
-        return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=5 * DEADLINE_S)
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=5 * DEADLINE_S)
 
     def jobs(self):
         return self.manager.call("GET", "/v1/jobs", token=self.manager.admin).json["jobs"]

@@ -15,7 +15,8 @@ def check(value, schema, where="answer"):
     if "$ref" in schema:
         schema = SPEC["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    fits = any(isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool)) for name in types)
+    bool_fits = "boolean" in types or not isinstance(value, bool)  # a bool is an int in Python
+    fits = bool_fits and any(isinstance(value, TYPES[name]) for name in types)
     assert fits, f"{where}: {value!r} is no {types}"
     assert "enum" not in schema or value in schema["enum"], where
     assert "minimum" not in schema or value is None or value >= schema["minimum"], where

@@ -6,8 +6,8 @@
 //   if (job->wait(std::chrono::seconds(600)).state == "ready") job->configure(options);
 //   auto dataset = alnair::Dataset::open(options);
 //
-// Thread safety: all methods may be called from any thread at once. One thread of its own talks to the manager; a forked
-// child inherits what was known, and sends nothing.
+// Thread safety: all methods may be called from any thread at once. One thread of its own talks to the manager; a
+// forked child inherits what was known, and sends nothing.
 #pragma once
 
 #include <chrono>
@@ -28,7 +28,7 @@ struct ManagerOptions {
   std::string url;  // "http://127.0.0.1:50051"
   std::string username;
   std::string password;
-  std::string ca_bundle;                       // PEM file of certificates to trust; empty: the system's
+  std::string ca_bundle;                        // PEM file of certificates to trust; empty: the system's
   std::optional<S3Credentials> s3_credentials;  // given to the manager, which lists with them; else those that it knows
   std::string s3_region;
   std::string s3_endpoint_url;

@@ -3,7 +3,8 @@
 // 2. register, for a job's id and token (again when the manager does not know the job any more);
 // 3. look every moment how far the registration is; when it is ready, fetch the manifest;
 // 4. send heartbeats, three in a token's life.
-// Where the manager does not answer it tries again, ever more seldom. A failed registration is begun again after a while.
+// Where the manager does not answer it tries again, ever more seldom. A failed registration is begun again after a
+// while.
 #include "alnair/dataset/job_client.h"
 
 #include <fmt/format.h>
@@ -74,7 +75,8 @@ class Worker {
 
   JobStatus wait(Milliseconds patience) const {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, patience, [&] { return stopping_ || status_.state == "ready" || status_.state == "failed"; });
+    changed_.wait_for(lock, patience,
+                      [&] { return stopping_ || status_.state == "ready" || status_.state == "failed"; });
     return status_;
   }
 
@@ -170,7 +172,8 @@ class Worker {
       forget_job();
       return Milliseconds(0);
     }
-    const bool passing = failure.status() == 0 || failure.status() == 429 || failure.status() >= 500 || failure.type().empty();
+    const bool passing =
+        failure.status() == 0 || failure.status() == 429 || failure.status() >= 500 || failure.type().empty();
     if (!passing) {
       set_failed(failure.what());
       return kFailedAgain;

@@ -34,7 +34,8 @@ HttpResponse ManagerApi::send(HttpMethod method, const std::string& path, const 
   if (response.ok()) return response;
   const auto problem = nlohmann::json::parse(response.body.text(), nullptr, false);
   if (!problem.is_object() || !problem.contains("type") || !problem["type"].is_string())
-    throw ManagerFailure(response.status, "", fmt::format("what answers at {} is no manager (status {})", url_, response.status));
+    throw ManagerFailure(response.status, "",
+                         fmt::format("what answers at {} is no manager (status {})", url_, response.status));
   const std::string type = problem["type"];
   const auto retry_after = response.headers.find("Retry-After");
   throw ManagerFailure(response.status, type.substr(type.rfind('/') + 1),

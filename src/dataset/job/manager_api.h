@@ -18,8 +18,8 @@ class ManagerFailure : public std::runtime_error {
  public:
   ManagerFailure(int status, std::string type, const std::string& detail, std::chrono::seconds retry_after = {})
       : std::runtime_error(detail), status_(status), type_(std::move(type)), retry_after_(retry_after) {}
-  int status() const { return status_; }               // 0: there was no answer
-  const std::string& type() const { return type_; }    // of the problem document: "unknown-job"; empty: it was none
+  int status() const { return status_; }             // 0: there was no answer
+  const std::string& type() const { return type_; }  // of the problem document: "unknown-job"; empty: it was none
   std::chrono::seconds retry_after() const { return retry_after_; }
 
  private:

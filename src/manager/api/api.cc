@@ -21,8 +21,10 @@ std::optional<std::vector<std::string>> match(std::string_view pattern, const st
     const std::string_view expected = pattern.substr(0, pattern.find('/'));
     pattern.remove_prefix(expected.size());
     if (segment == path.size()) return std::nullopt;
-    if (expected.starts_with('{')) parameters.push_back(path[segment]);
-    else if (expected != path[segment]) return std::nullopt;
+    if (expected.starts_with('{'))
+      parameters.push_back(path[segment]);
+    else if (expected != path[segment])
+      return std::nullopt;
     ++segment;
   }
   if (segment != path.size()) return std::nullopt;
@@ -34,8 +36,8 @@ std::string name_of(const Route& route) { return route.method + " " + route.patt
 }  // namespace
 
 Api::Api(Services services) : services_(std::move(services)) {
-  for (auto routes : {client_routes(services_), job_routes(services_), dataset_routes(services_),
-                      status_routes(services_, metrics_)})
+  for (auto routes :
+       {client_routes(services_), job_routes(services_), dataset_routes(services_), status_routes(services_, metrics_)})
     std::move(routes.begin(), routes.end(), std::back_inserter(routes_));
   for (const Route& route : routes_) metrics_.add_route(name_of(route));
 }
@@ -69,7 +71,8 @@ Response Api::handle(const Request& request) {
   // A path may hold anything, so only the route is logged.
   const std::string name = route == nullptr ? "none" : name_of(*route);
   metrics_.count(name, response.status, time);
-  if (response.status < 400 && request.method != "GET" && name.find("heartbeat") == std::string::npos) level = LogLevel::kInfo;
+  if (response.status < 400 && request.method != "GET" && name.find("heartbeat") == std::string::npos)
+    level = LogLevel::kInfo;
   log(level, "request {} from {}: {} -> {} in {:.1f} ms{}{}", request.id, request.peer, name, response.status,
       std::chrono::duration<double, std::milli>(time).count(), failure.empty() ? "" : ": ", failure);
   return response;
@@ -98,7 +101,8 @@ Call Api::admit(const Request& request, const Route& route, std::vector<std::str
   Call call{request, std::move(parameters), false, ""};
   if (route.access == Access::kAnyone) return call;
   if (request.token.empty())
-    throw Problem(401, "no-token", "expected a header \"Authorization: Bearer TOKEN\" with the token of a session or job");
+    throw Problem(401, "no-token",
+                  "expected a header \"Authorization: Bearer TOKEN\" with the token of a session or job");
   if (equal_secrets(hash_token(request.token), services_.admin_token_hash)) {
     if (route.access == Access::kClient)
       throw Problem(403, "clients-only", "the administrator has no S3 credentials: connect as a client");
@@ -113,8 +117,7 @@ Call Api::admit(const Request& request, const Route& route, std::vector<std::str
   } else {
     throw Problem(401, "invalid-token", "the token is unknown or has expired: connect again");
   }
-  if (route.access == Access::kAdmin)
-    throw Problem(403, "administrators-only", "this needs the administrator's token");
+  if (route.access == Access::kAdmin) throw Problem(403, "administrators-only", "this needs the administrator's token");
   if (route.access == Access::kOwner) {
     // Somebody else's job is none.
     const std::string& id = call.parameters.front();

@@ -15,9 +15,11 @@ constexpr std::size_t kLongestSecret = 4096;
 std::string client_name(Fields& fields, const char* field) {
   std::string name = fields.text(field, 64);
   const bool fit = std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '@';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           c == '.' || c == '@';
   });
-  if (!fit) throw Problem(422, "invalid-field", fmt::format("{}: expected letters, digits, '-', '_', '.' and '@'", field));
+  if (!fit)
+    throw Problem(422, "invalid-field", fmt::format("{}: expected letters, digits, '-', '_', '.' and '@'", field));
   return name;
 }
 
@@ -41,8 +43,8 @@ std::optional<S3Auth> s3_auth(const nlohmann::json* object) {
 }
 
 nlohmann::json to_json(const ClientInfo& client) {
-  return {{"name", client.name},           {"domain", client.domain},         {"enabled", client.enabled},
-          {"s3", client.has_s3_auth},      {"created_ms", client.created_ms}, {"sessions", client.sessions}};
+  return {{"name", client.name},      {"domain", client.domain},         {"enabled", client.enabled},
+          {"s3", client.has_s3_auth}, {"created_ms", client.created_ms}, {"sessions", client.sessions}};
 }
 
 Response connect(Services& services, const Call& call) {

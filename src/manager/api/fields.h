@@ -18,13 +18,14 @@ class Fields {
   // `object` must outlive this. `where` is its name in messages, empty for the body itself.
   Fields(const nlohmann::json& object, std::string where);
 
-  // Text without control characters, of 1 (text_or: 0) to `longest` bytes. Messages do not quote it: it may be a secret.
+  // Text without control characters, of 1 (text_or: 0) to `longest` bytes. Messages do not quote it: it may be a
+  // secret.
   std::string text(const char* name, std::size_t longest);
   std::string text_or(const char* name, std::size_t longest, std::string otherwise);
-  std::optional<bool> boolean(const char* name);                // true, or "true" as job files have it
+  std::optional<bool> boolean(const char* name);  // true, or "true" as job files have it
   std::optional<std::uint64_t> number(const char* name, std::uint64_t highest);
   std::vector<std::string> texts(const char* name, std::size_t most, std::size_t longest);  // absent: empty
-  const nlohmann::json* object(const char* name, bool required);  // null: absent
+  const nlohmann::json* object(const char* name, bool required);                            // null: absent
 
   void end() const;  // refuses fields that were not asked for
 

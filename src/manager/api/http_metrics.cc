@@ -26,7 +26,8 @@ std::string HttpMetrics::text() const {
       "# HELP alnair_manager_http_requests_total Requests answered.\n"
       "# TYPE alnair_manager_http_requests_total counter\n";
   for (const auto& [key, count] : requests_)
-    text += fmt::format("alnair_manager_http_requests_total{{route=\"{}\",code=\"{}xx\"}} {}\n", key.first, key.second, count);
+    text += fmt::format("alnair_manager_http_requests_total{{route=\"{}\",code=\"{}xx\"}} {}\n", key.first, key.second,
+                        count);
   text +=
       "# HELP alnair_manager_http_request_seconds Time from a request's arrival to its answer.\n"
       "# TYPE alnair_manager_http_request_seconds histogram\n";

@@ -81,10 +81,12 @@ Response heartbeat(Services& services, const Call& call) {
 Response manifest(Services& services, const Call& call) {
   const JobView job = services.jobs.get(call.parameters.front());
   if (job.record.state != JobState::kReady && job.record.state != JobState::kWarming)
-    throw Problem(409, "not-ready", fmt::format("the job is {}: it has no manifest yet", to_string(job.record.state)), 1);
+    throw Problem(409, "not-ready", fmt::format("the job is {}: it has no manifest yet", to_string(job.record.state)),
+                  1);
   const auto blob = services.catalog.manifest_blob(job.record.version);
   if (!blob)
-    throw Problem(404, "unknown-manifest", fmt::format("the manager does not keep manifest {} any more", job.record.version));
+    throw Problem(404, "unknown-manifest",
+                  fmt::format("the manager does not keep manifest {} any more", job.record.version));
   Response response;
   response.content_type = "application/octet-stream";
   response.body.assign(reinterpret_cast<const char*>(blob->data()), blob->size());

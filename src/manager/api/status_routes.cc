@@ -37,7 +37,8 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
   const Totals sum = totals(services);
   std::string text = metrics.text();
   text += "# HELP alnair_manager_jobs Live jobs by state.\n# TYPE alnair_manager_jobs gauge\n";
-  for (const auto& [state, count] : sum.jobs) text += fmt::format("alnair_manager_jobs{{state=\"{}\"}} {}\n", state, count);
+  for (const auto& [state, count] : sum.jobs)
+    text += fmt::format("alnair_manager_jobs{{state=\"{}\"}} {}\n", state, count);
   text += gauge("alnair_manager_clients", "Clients.", sum.clients);
   text += gauge("alnair_manager_sessions", "Sessions of clients.", sum.sessions);
   text += gauge("alnair_manager_datasets", "Datasets that are known.", sum.datasets);
@@ -58,7 +59,10 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
 
 std::vector<Route> status_routes(Services& services, HttpMetrics& metrics) {
   return {
-      {"GET", "/healthz", Access::kAnyone, [](const Call&) { return json_response(200, {{"status", "ok"}}); }},
+      {"GET", "/healthz", Access::kAnyone,
+       [](const Call&) {
+         return json_response(200, {{"status", "ok"}});
+       }},
       {"GET", "/readyz", Access::kAnyone,
        [&](const Call&) {
          if (services.stopping()) throw Problem(503, "stopping", "the manager is stopping", 5);
@@ -86,7 +90,8 @@ std::vector<Route> status_routes(Services& services, HttpMetrics& metrics) {
       {"GET", "/v1/config", Access::kAdmin,
        [&](const Call&) {
          auto sections = nlohmann::json::object();
-         for (const ConfigValue& value : config_values(services.config)) sections[value.section][value.key] = value.value;
+         for (const ConfigValue& value : config_values(services.config))
+           sections[value.section][value.key] = value.value;
          return json_response(200, sections);
        }},
   };

@@ -33,7 +33,8 @@ std::string variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-Arguments parse(const std::vector<std::string>& rest, std::set<std::string> options = {}, std::set<std::string> flags = {}) {
+Arguments parse(const std::vector<std::string>& rest, std::set<std::string> options = {},
+                std::set<std::string> flags = {}) {
   options.insert({"config", "manager"});
   flags.insert("json");
   return parse_arguments(rest, options, flags);
@@ -64,8 +65,10 @@ class Admin {
     if (auto text = variable("ALNAIR_MANAGER_ADMIN_TOKEN"); !text.empty()) return text;
     const std::string path = config_of(arguments).state_dir + "/admin.token";
     return secret_file(path, "administrator's token", [&]() -> std::string {
-      throw ConfigError(fmt::format("{}: no such file; the manager makes it when it first starts. Elsewhere set "
-                                    "ALNAIR_MANAGER_ADMIN_TOKEN", path));
+      throw ConfigError(
+          fmt::format("{}: no such file; the manager makes it when it first starts. Elsewhere set "
+                      "ALNAIR_MANAGER_ADMIN_TOKEN",
+                      path));
     });
   }
 
@@ -136,7 +139,8 @@ int clients_command(const std::vector<std::string>& rest) {
   const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/clients");
   Rows rows = {{"NAME", "DOMAIN", "ENABLED", "S3", "SESSIONS"}};
   for (const json& client : answer.at("clients"))
-    rows.push_back({client.at("name"), client.at("domain"), client.at("enabled").dump(), client.at("s3").dump(), client.at("sessions").dump()});
+    rows.push_back({client.at("name"), client.at("domain"), client.at("enabled").dump(), client.at("s3").dump(),
+                    client.at("sessions").dump()});
   return show(arguments, answer, rows);
 }
 
@@ -152,8 +156,14 @@ int register_command(const std::vector<std::string>& rest) {
   JobStatus status;
   do status = job->wait(std::chrono::hours(1));
   while (status.state != "ready" && status.state != "failed");
-  std::printf("%s\n", json{{"state", status.state}, {"id", status.id}, {"version", status.version}, {"objects", status.objects},
-                           {"bytes", status.bytes}, {"detail", status.detail}}.dump(2).c_str());
+  std::printf("%s\n", json{{"state", status.state},
+                           {"id", status.id},
+                           {"version", status.version},
+                           {"objects", status.objects},
+                           {"bytes", status.bytes},
+                           {"detail", status.detail}}
+                          .dump(2)
+                          .c_str());
   job->close(std::chrono::seconds(5));  // the dataset stays known; the registration was for that
   return status.state == "ready" ? 0 : 1;
 }
@@ -161,8 +171,9 @@ int register_command(const std::vector<std::string>& rest) {
 int deregister_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest, {}, {"delete-dataset"});
   expect_words(arguments, 1, "deregister JOB-ID [--delete-dataset]");
-  Admin(arguments).call(HttpMethod::kDelete, fmt::format("/v1/jobs/{}{}", arguments.words[0],
-                                                         arguments.has("delete-dataset") ? "?delete_dataset=true" : ""));
+  Admin(arguments).call(
+      HttpMethod::kDelete,
+      fmt::format("/v1/jobs/{}{}", arguments.words[0], arguments.has("delete-dataset") ? "?delete_dataset=true" : ""));
   return 0;
 }
 
@@ -231,7 +242,8 @@ int token_command(const std::vector<std::string>& rest) {
 
 int reseal_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest, {"new-key-file"});
-  if (!arguments.words.empty() || !arguments.has("new-key-file")) throw UsageError("expected reseal --new-key-file FILE");
+  if (!arguments.words.empty() || !arguments.has("new-key-file"))
+    throw UsageError("expected reseal --new-key-file FILE");
   const Config config = config_of(arguments);
   const auto key = [](const std::string& text, const std::string& where) {
     const auto sealer = Sealer::from_hex(text);
@@ -240,28 +252,30 @@ int reseal_command(const std::vector<std::string>& rest) {
   };
   const std::string file = arguments.value("new-key-file");
   const Sealer fresh = key(secret_file(file, "seal key", Sealer::new_key), file);
-  const Sealer present = config.seal_key.empty()
-                             ? key(secret_file(config.seal_key_file, "seal key", [&]() -> std::string {
-                                     throw ConfigError(fmt::format("{}: no such file", config.seal_key_file));
-                                   }), config.seal_key_file)
-                             : key(config.seal_key, "ALNAIR_MANAGER_SEAL_KEY");
+  const Sealer present =
+      config.seal_key.empty()
+          ? key(secret_file(
+                    config.seal_key_file, "seal key",
+                    [&]() -> std::string { throw ConfigError(fmt::format("{}: no such file", config.seal_key_file)); }),
+                config.seal_key_file)
+          : key(config.seal_key, "ALNAIR_MANAGER_SEAL_KEY");
   const auto records = open_sqlite_records(config.state_dir);  // its lock says that no manager runs
   Clients clients(*records, present, {}, std::chrono::steady_clock::now);
   const std::size_t count = clients.reseal(fresh);
-  std::printf("The S3 credentials of %zu clients are sealed under the new key. Set seal_key_file = %s before the manager starts.\n",
-              count, file.c_str());
+  std::printf(
+      "The S3 credentials of %zu clients are sealed under the new key. Set seal_key_file = %s before the manager "
+      "starts.\n",
+      count, file.c_str());
   return 0;
 }
 
 }  // namespace
 
 std::map<std::string, Command> admin_commands() {
-  return {{"status", status_command},     {"jobs", jobs_command},
-          {"datasets", datasets_command}, {"clients", clients_command},
-          {"register", register_command}, {"deregister", deregister_command},
-          {"pin", pin_command},           {"forget", forget_command},
-          {"user", user_command},         {"token", token_command},
-          {"reseal", reseal_command}};
+  return {{"status", status_command},   {"jobs", jobs_command},         {"datasets", datasets_command},
+          {"clients", clients_command}, {"register", register_command}, {"deregister", deregister_command},
+          {"pin", pin_command},         {"forget", forget_command},     {"user", user_command},
+          {"token", token_command},     {"reseal", reseal_command}};
 }
 
 }  // namespace alnair::manager

@@ -11,7 +11,7 @@ namespace alnair::manager {
 // or a name from elsewhere could have, are shown as '?'.
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
-std::string readable_bytes(std::uint64_t bytes);     // "1.5 GB"
-std::string readable_age(double seconds);            // "3 s", "5 min", "2 h", "4 d"
+std::string readable_bytes(std::uint64_t bytes);  // "1.5 GB"
+std::string readable_age(double seconds);         // "3 s", "5 min", "2 h", "4 d"
 
 }  // namespace alnair::manager

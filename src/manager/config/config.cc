@@ -18,8 +18,9 @@ namespace {
 
 constexpr std::string_view kPrefix = "ALNAIR_MANAGER_";
 // Read by clients of a manager, and no keys of its configuration.
-constexpr std::string_view kOfClients[] = {"ALNAIR_MANAGER_USERNAME", "ALNAIR_MANAGER_PASSWORD", "ALNAIR_MANAGER_TLS_CA",
-                                           "ALNAIR_MANAGER_ADMIN_TOKEN", "ALNAIR_MANAGER_CONFIG"};
+constexpr std::string_view kOfClients[] = {"ALNAIR_MANAGER_USERNAME", "ALNAIR_MANAGER_PASSWORD",
+                                           "ALNAIR_MANAGER_TLS_CA", "ALNAIR_MANAGER_ADMIN_TOKEN",
+                                           "ALNAIR_MANAGER_CONFIG"};
 
 struct Key {
   const char* section;
@@ -28,7 +29,8 @@ struct Key {
   std::function<std::string(const Config&)> show;
 
   std::string variable() const {
-    std::string text = std::string(kPrefix) + (std::string_view(section) == "manager" ? "" : std::string(section) + "_") + name;
+    std::string text =
+        std::string(kPrefix) + (std::string_view(section) == "manager" ? "" : std::string(section) + "_") + name;
     std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'a' && c <= 'z' ? c - 32 : c; });
     return text;
   }
@@ -55,9 +57,12 @@ Key number(const char* section, const char* name, Number Config::*member, std::u
 Key boolean(const char* section, const char* name, bool Config::*member) {
   return {section, name,
           [=](Config& config, const std::string& value, const std::string& where) {
-            if (value == "true" || value == "yes" || value == "on" || value == "1") config.*member = true;
-            else if (value == "false" || value == "no" || value == "off" || value == "0") config.*member = false;
-            else expected(where, value, "true or false");
+            if (value == "true" || value == "yes" || value == "on" || value == "1")
+              config.*member = true;
+            else if (value == "false" || value == "no" || value == "off" || value == "0")
+              config.*member = false;
+            else
+              expected(where, value, "true or false");
           },
           [=](const Config& config) -> std::string { return config.*member ? "true" : "false"; }};
 }
@@ -149,8 +154,8 @@ void read_file(Config& config, const std::string& file_path) {
       if (key == keys().end())
         throw ConfigError(fmt::format("{}: unknown key in [{}]{}", where, section.name, suggestion(name, names)));
       if (key->name == std::string_view("seal_key"))
-        throw ConfigError(fmt::format("{}: a key in a configuration file is no secret; use seal_key_file, or set {}", where,
-                                      key->variable()));
+        throw ConfigError(fmt::format("{}: a key in a configuration file is no secret; use seal_key_file, or set {}",
+                                      where, key->variable()));
       key->read(config, entry.value, where);
     }
   }

@@ -17,28 +17,28 @@ namespace alnair::manager {
 struct Config {
   // [manager]
   std::string bind = "127.0.0.1";
-  std::uint16_t port = 50051;      // 0: a free one, which the log names
-  bool insecure_bind = false;      // listen beyond loopback without TLS: passwords and tokens travel in the clear
-  std::string state_dir;           // catalog, admin token, seal key; default: see default_state_dir()
-  std::string seal_key_file;       // default: state_dir/seal.key, made when missing
-  std::string seal_key;            // 64 hex digits; from the environment only
-  bool create_clients = false;     // a client that connects for the first time is made, with its password
-  std::uint64_t token_life = 600;  // seconds without a heartbeat after which a job's token is void
+  std::uint16_t port = 50051;        // 0: a free one, which the log names
+  bool insecure_bind = false;        // listen beyond loopback without TLS: passwords and tokens travel in the clear
+  std::string state_dir;             // catalog, admin token, seal key; default: see default_state_dir()
+  std::string seal_key_file;         // default: state_dir/seal.key, made when missing
+  std::string seal_key;              // 64 hex digits; from the environment only
+  bool create_clients = false;       // a client that connects for the first time is made, with its password
+  std::uint64_t token_life = 600;    // seconds without a heartbeat after which a job's token is void
   std::uint64_t session_life = 600;  // seconds without a request after which a session's is
-  std::uint64_t grace = 600;       // seconds after that until the job is deregistered
-  std::string backup_dir;          // the directory tier; empty: none
-  std::uint64_t shutdown = 20;     // seconds that SIGTERM may take
-  std::string log_format = "text"; // text, json
+  std::uint64_t grace = 600;         // seconds after that until the job is deregistered
+  std::string backup_dir;            // the directory tier; empty: none
+  std::uint64_t shutdown = 20;       // seconds that SIGTERM may take
+  std::string log_format = "text";   // text, json
   // [limits]
-  std::uint64_t max_body = 1 << 20;         // bytes of a request's body
-  std::uint64_t max_header = 16 << 10;      // bytes of a request's line and headers
+  std::uint64_t max_body = 1 << 20;     // bytes of a request's body
+  std::uint64_t max_header = 16 << 10;  // bytes of a request's line and headers
   std::uint64_t max_connections = 16'000;
-  std::uint64_t request_timeout = 20;       // seconds in which a request must arrive
-  std::uint64_t idle_timeout = 75;          // seconds without a byte after which a connection is closed
+  std::uint64_t request_timeout = 20;  // seconds in which a request must arrive
+  std::uint64_t idle_timeout = 75;     // seconds without a byte after which a connection is closed
   std::uint64_t max_clients = 10'000;
   std::uint64_t max_jobs = 100'000;
   std::uint64_t max_jobs_per_client = 10'000;
-  std::uint64_t listings = 4;               // datasets that are listed at once
+  std::uint64_t listings = 4;  // datasets that are listed at once
 };
 
 // Reads `path` (empty: no file) and the environment (name to value). Throws ConfigError.

@@ -21,7 +21,8 @@ class Section {
   }
   std::string required(const char* field) const {
     std::string value = optional(field);
-    if (value.empty()) throw ConfigError(fmt::format("{}: section [{}] has no value for the field {}", file_.path(), name_, field));
+    if (value.empty())
+      throw ConfigError(fmt::format("{}: section [{}] has no value for the field {}", file_.path(), name_, field));
     return value;
   }
 
@@ -46,12 +47,13 @@ ManagerOptions read_client_conf(const std::string& path) {
   ManagerOptions options;
   options.ca_bundle = manager.optional("tls_ca");
   const bool v6 = address.find(':') != std::string::npos && address.front() != '[';
-  options.url = fmt::format("{}://{}:{}", options.ca_bundle.empty() ? "http" : "https", v6 ? "[" + address + "]" : address, number);
+  options.url = fmt::format("{}://{}:{}", options.ca_bundle.empty() ? "http" : "https",
+                            v6 ? "[" + address + "]" : address, number);
   options.username = manager.required("username");
   options.password = manager.required("password");
   if (s3.exists()) {
-    options.s3_credentials =
-        S3Credentials{s3.required("aws_access_key_id"), s3.required("aws_secret_access_key"), s3.optional("aws_session_token")};
+    options.s3_credentials = S3Credentials{s3.required("aws_access_key_id"), s3.required("aws_secret_access_key"),
+                                           s3.optional("aws_session_token")};
     options.s3_region = s3.optional("region_name");
     options.s3_endpoint_url = s3.optional("endpoint_url");
   }

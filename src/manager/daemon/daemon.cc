@@ -53,7 +53,8 @@ class Daemon {
  public:
   explicit Daemon(const DaemonOptions& options) : options_(options), manager_(read_client_conf(options.secret_file)) {
     for (const std::string& directory : {options.jobs_directory, options.share.directory})
-      if (!std::filesystem::is_directory(directory)) throw ConfigError(fmt::format("{}: expected a directory", directory));
+      if (!std::filesystem::is_directory(directory))
+        throw ConfigError(fmt::format("{}: expected a directory", directory));
     if (options_.node.empty()) {
       char name[256] = "";
       gethostname(name, sizeof name - 1);
@@ -85,7 +86,8 @@ class Daemon {
       log(LogLevel::kInfo, "job {}: registering with {}", name, manager_.url);
       write(job, JobStatus());
       return JobClient::start(manager_, job, [this, job](const JobStatus& status) {
-        log(LogLevel::kInfo, "job {}: {}{}{}", job.name, status.state, status.detail.empty() ? "" : ": ", status.detail);
+        log(LogLevel::kInfo, "job {}: {}{}{}", job.name, status.state, status.detail.empty() ? "" : ": ",
+            status.detail);
         write(job, status);
       });
     } catch (const ConfigError& error) {  // the other jobs go on; a change of the file is another attempt

@@ -15,7 +15,8 @@ namespace {
 using nlohmann::json;
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return text;
 }
 
@@ -100,7 +101,8 @@ JobOptions read_job_file(const std::string& path, const std::string& name) {
   const auto text = read_small_file(path);
   if (!text) throw ConfigError(fmt::format("{}: no such file", path));
   const json content = folded(json::parse(*text, nullptr, false));
-  if (!content.is_object()) throw ConfigError(fmt::format("{}: expected a JSON object with the fields name, datasource and qos", path));
+  if (!content.is_object())
+    throw ConfigError(fmt::format("{}: expected a JSON object with the fields name, datasource and qos", path));
   const Fields fields(content, path, "");
   const json source = fields.object("datasource", true), qos = fields.object("qos", false);
   const Fields source_fields(source, path, "datasource."), qos_fields(qos, path, "qos.");

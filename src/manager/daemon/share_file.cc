@@ -40,8 +40,8 @@ void replace_file(const ShareOptions& options, const std::string& name, std::str
   unlink(temporary.c_str());  // of a daemon that was killed
   const FileDescriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file || !write_all(file.get(), bytes)) fail("written");
-  if ((options.owner || options.group) &&
-      fchown(file.get(), options.owner.value_or(static_cast<uid_t>(-1)), options.group.value_or(static_cast<gid_t>(-1))) != 0)
+  if ((options.owner || options.group) && fchown(file.get(), options.owner.value_or(static_cast<uid_t>(-1)),
+                                                 options.group.value_or(static_cast<gid_t>(-1))) != 0)
     fail(fmt::format("given to user {} by user {}", options.owner.value_or(geteuid()), geteuid()));
   if (fchmod(file.get(), options.mode) != 0) fail("given its mode");
   if (rename(temporary.c_str(), path.c_str()) != 0) fail("renamed");
@@ -49,7 +49,8 @@ void replace_file(const ShareOptions& options, const std::string& name, std::str
 
 }  // namespace
 
-void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager, const JobStatus& status) {
+void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager,
+                       const JobStatus& status) {
   nlohmann::json content = {{"job", job.name},
                             {"id", status.id},
                             {"state", status.state},
@@ -65,7 +66,8 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
                  {reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size()});
     content["manifest"] = job.name + ".manifest";
   }
-  replace_file(options, job.name + ".json", content.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  replace_file(options, job.name + ".json",
+               content.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 void remove_share_files(const ShareOptions& options, const std::string& job) {
@@ -77,8 +79,9 @@ std::string shared_state(const std::string& directory, const std::string& job) {
   if (access(path.c_str(), R_OK) != 0 && errno == EACCES) {
     struct stat status {};
     const bool known = stat(path.c_str(), &status) == 0;
-    throw ConfigError(fmt::format("{}: belongs to user {} and cannot be read by user {}; set the daemon's --owner or --mode", path,
-                                  known ? std::to_string(status.st_uid) : "?", geteuid()));
+    throw ConfigError(
+        fmt::format("{}: belongs to user {} and cannot be read by user {}; set the daemon's --owner or --mode", path,
+                    known ? std::to_string(status.st_uid) : "?", geteuid()));
   }
   const auto text = read_small_file(path);
   if (!text) return "";

@@ -1,5 +1,5 @@
-// What the daemon leaves for training scripts in /share: {job}.json, which says how far the registration is, and, once it
-// is ready, {job}.manifest. Each is written whole under another name and renamed. Neither holds a secret.
+// What the daemon leaves for training scripts in /share: {job}.json, which says how far the registration is, and, once
+// it is ready, {job}.manifest. Each is written whole under another name and renamed. Neither holds a secret.
 #pragma once
 
 #include <sys/types.h>
@@ -19,7 +19,8 @@ struct ShareOptions {
 };
 
 // Throws ConfigError that names the file and, where the owner cannot be changed, both users.
-void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager, const JobStatus& status);
+void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager,
+                       const JobStatus& status);
 
 void remove_share_files(const ShareOptions& options, const std::string& job);  // no matter whether they exist
 

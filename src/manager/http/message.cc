@@ -7,7 +7,10 @@ namespace alnair::manager {
 namespace {
 
 int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
 }
 
 std::optional<std::string> decoded(std::string_view text, bool plus_is_space) {
@@ -42,19 +45,32 @@ bool split(std::string_view text, char separator, const Visit& visit) {
 
 std::string_view status_title(int status) {
   switch (status) {
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 409: return "Conflict";
-    case 413: return "Content Too Large";
-    case 415: return "Unsupported Media Type";
-    case 422: return "Unprocessable Content";
-    case 429: return "Too Many Requests";
-    case 502: return "Bad Gateway";
-    case 503: return "Service Unavailable";
-    default: return status < 500 ? "Request Failed" : "Internal Server Error";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 409:
+      return "Conflict";
+    case 413:
+      return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
+    case 422:
+      return "Unprocessable Content";
+    case 429:
+      return "Too Many Requests";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return status < 500 ? "Request Failed" : "Internal Server Error";
   }
 }
 
@@ -69,7 +85,8 @@ Response problem_response(const Problem& problem, std::string_view request_id) {
   response.content_type = "application/problem+json";
   // What a client sent may be quoted, and need not be UTF-8.
   response.body = document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (problem.retry_after_s() > 0) response.headers.emplace_back("Retry-After", std::to_string(problem.retry_after_s()));
+  if (problem.retry_after_s() > 0)
+    response.headers.emplace_back("Retry-After", std::to_string(problem.retry_after_s()));
   if (problem.status() == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
 }

@@ -109,7 +109,8 @@ class MicrohttpdServer final : public Server {
     }
     queued_.notify_all();
     ended_.notify_all();
-    for (std::thread& thread : threads_) thread.join();  // a suspended connection must be resumed before the daemon ends
+    for (std::thread& thread : threads_)
+      thread.join();  // a suspended connection must be resumed before the daemon ends
     MHD_stop_daemon(daemon_);
     daemon_ = nullptr;
   }
@@ -125,8 +126,8 @@ class MicrohttpdServer final : public Server {
     exchange->request.id = random_id();
     const std::string_view target(uri);
     const std::size_t question = target.find('?');
-    if (!parse_target(target.substr(0, question),
-                      question == std::string_view::npos ? "" : target.substr(question + 1), exchange->request))
+    if (!parse_target(target.substr(0, question), question == std::string_view::npos ? "" : target.substr(question + 1),
+                      exchange->request))
       refuse(*exchange, {400, "malformed-target", "the path or query of the request is malformed"});
     MicrohttpdServer& server = self(closure);
     const std::lock_guard lock(server.mutex_);
@@ -207,9 +208,8 @@ class MicrohttpdServer final : public Server {
 
   MHD_Result send(Exchange& exchange) {
     const Response& response = exchange.response;
-    MHD_Response* answer =
-        MHD_create_response_from_buffer(response.body.size(), const_cast<char*>(response.body.data()),
-                                        MHD_RESPMEM_MUST_COPY);
+    MHD_Response* answer = MHD_create_response_from_buffer(
+        response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
     if (answer == nullptr) return MHD_NO;
     if (!response.content_type.empty() && response.status != 204)
       MHD_add_response_header(answer, "Content-Type", response.content_type.c_str());
@@ -294,8 +294,8 @@ class MicrohttpdServer final : public Server {
   std::uint16_t port_ = 0;
   MHD_Daemon* daemon_ = nullptr;
   mutable std::mutex mutex_;
-  std::condition_variable queued_;  // a request, or refusing_
-  std::condition_variable ended_;   // an exchange while stopping, or refusing_
+  std::condition_variable queued_;     // a request, or refusing_
+  std::condition_variable ended_;      // an exchange while stopping, or refusing_
   std::set<Connection*> connections_;  // guarded by mutex_, as all that follows
   std::deque<Exchange*> queue_;
   std::uint64_t exchanges_ = 0;  // requests whose line has arrived and whose answer is not sent

@@ -129,12 +129,14 @@ std::string Sealer::seal(std::string_view plain, std::string_view context) const
   fill_random({out, kNonce});
   const auto cipher = new_context();
   int length = 0;
-  require(EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, key_.data(), out) == 1 &&
-              EVP_EncryptUpdate(cipher.get(), nullptr, &length, bytes_of(context), static_cast<int>(context.size())) == 1 &&
-              EVP_EncryptUpdate(cipher.get(), out + kNonce, &length, bytes_of(plain), static_cast<int>(plain.size())) == 1 &&
-              EVP_EncryptFinal_ex(cipher.get(), out + kNonce + plain.size(), &length) == 1 &&
-              EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTag, out + kNonce + plain.size()) == 1,
-          "seal a secret");
+  require(
+      EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, key_.data(), out) == 1 &&
+          EVP_EncryptUpdate(cipher.get(), nullptr, &length, bytes_of(context), static_cast<int>(context.size())) == 1 &&
+          EVP_EncryptUpdate(cipher.get(), out + kNonce, &length, bytes_of(plain), static_cast<int>(plain.size())) ==
+              1 &&
+          EVP_EncryptFinal_ex(cipher.get(), out + kNonce + plain.size(), &length) == 1 &&
+          EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTag, out + kNonce + plain.size()) == 1,
+      "seal a secret");
   return sealed;
 }
 
@@ -147,7 +149,8 @@ std::optional<std::string> Sealer::open(std::string_view sealed, std::string_vie
   const bool whole =
       EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, key_.data(), bytes_of(sealed)) == 1 &&
       EVP_DecryptUpdate(cipher.get(), nullptr, &length, bytes_of(context), static_cast<int>(context.size())) == 1 &&
-      EVP_DecryptUpdate(cipher.get(), bytes_of(plain), &length, bytes_of(sealed) + kNonce, static_cast<int>(size)) == 1 &&
+      EVP_DecryptUpdate(cipher.get(), bytes_of(plain), &length, bytes_of(sealed) + kNonce, static_cast<int>(size)) ==
+          1 &&
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTag, tag.data()) == 1 &&
       EVP_DecryptFinal_ex(cipher.get(), bytes_of(plain) + size, &length) == 1;
   if (!whole) return std::nullopt;

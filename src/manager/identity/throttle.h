@@ -36,9 +36,8 @@ class Throttle {
     ++failures.count;
     failures.last = now;
     if (failures_.size() > capacity_)
-      failures_.erase(std::min_element(failures_.begin(), failures_.end(), [](const auto& a, const auto& b) {
-        return a.second.last < b.second.last;
-      }));
+      failures_.erase(std::min_element(failures_.begin(), failures_.end(),
+                                       [](const auto& a, const auto& b) { return a.second.last < b.second.last; }));
   }
 
   void succeeded(const std::string& key) {

@@ -98,7 +98,7 @@ class SqliteRecords final : public Records {
   std::vector<ClientRecord> clients() override {
     return rows<ClientRecord>("SELECT name, password, s3_auth, domain, enabled, created_ms FROM clients ORDER BY name",
                               [](const SqliteStatement& row) {
-                                return ClientRecord{row.text(0), row.text(1),       row.text(2),
+                                return ClientRecord{row.text(0), row.text(1),        row.text(2),
                                                     row.text(3), row.number(4) != 0, row.number(5)};
                               });
   }
@@ -119,7 +119,9 @@ class SqliteRecords final : public Records {
 
   std::vector<SessionRecord> sessions() override {
     return rows<SessionRecord>("SELECT token_hash, client FROM sessions ORDER BY token_hash",
-                               [](const SqliteStatement& row) { return SessionRecord{row.text(0), row.text(1)}; });
+                               [](const SqliteStatement& row) {
+                                 return SessionRecord{row.text(0), row.text(1)};
+                               });
   }
 
   void put_job(const JobRecord& record) override {

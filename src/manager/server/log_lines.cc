@@ -27,10 +27,9 @@ void start_log(bool json) {
   if (const char* level = std::getenv("ALNAIR_LOG"); level == nullptr || *level == '\0') set_log_level(LogLevel::kInfo);
   set_log_sink([json](LogLevel level, std::string_view message) {
     const char* name = kLevels[static_cast<int>(level)];
-    const std::string line =
-        json ? nlohmann::json{{"time", time_now()}, {"level", name}, {"message", message}}.dump(
-                   -1, ' ', false, nlohmann::json::error_handler_t::replace)
-             : fmt::format("{} {}: {}", time_now(), name, message);
+    const std::string line = json ? nlohmann::json{{"time", time_now()}, {"level", name}, {"message", message}}.dump(
+                                        -1, ' ', false, nlohmann::json::error_handler_t::replace)
+                                  : fmt::format("{} {}: {}", time_now(), name, message);
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, (line + "\n").data(), line.size() + 1);
   });
 }

@@ -24,16 +24,19 @@ std::chrono::steady_clock::time_point now() { return std::chrono::steady_clock::
 
 std::string checked_directory(const Config& config) {
   if (!is_loopback(config.bind) && !config.insecure_bind)
-    throw ConfigError(fmt::format(
-        "bind is {}, which other hosts can reach, and there is no TLS: passwords, tokens and S3 credentials would travel "
-        "in the clear. Bind to 127.0.0.1 behind a proxy that speaks TLS, or set insecure_bind = true on a network where "
-        "everybody is trusted", config.bind));
+    throw ConfigError(
+        fmt::format("bind is {}, which other hosts can reach, and there is no TLS: passwords, tokens and S3 "
+                    "credentials would travel "
+                    "in the clear. Bind to 127.0.0.1 behind a proxy that speaks TLS, or set insecure_bind = true on a "
+                    "network where "
+                    "everybody is trusted",
+                    config.bind));
   return open_private_directory(config.state_dir);
 }
 
 Sealer sealer_for(const Config& config) {
-  const std::string key = config.seal_key.empty() ? secret_file(config.seal_key_file, "seal key", Sealer::new_key)
-                                                  : config.seal_key;
+  const std::string key =
+      config.seal_key.empty() ? secret_file(config.seal_key_file, "seal key", Sealer::new_key) : config.seal_key;
   if (const auto sealer = Sealer::from_hex(key)) return *sealer;
   throw ConfigError(fmt::format("the seal key {}: expected 64 lower-case hex digits", config.seal_key_file));
 }
@@ -48,14 +51,17 @@ class RunningManager final : public Manager {
         records_(open_sqlite_records(directory_)),
         catalog_(open_sqlite_catalog(directory_ + "/catalog")),
         clients_(*records_, sealer_for(config),
-                 {config.create_clients, seconds(config.session_life), config.max_clients, config.max_jobs_per_client}, now),
-        listings_(catalog_, [this](const std::string& client, const Datasource& source) { return open(client, source); },
-                  config.listings),
+                 {config.create_clients, seconds(config.session_life), config.max_clients, config.max_jobs_per_client},
+                 now),
+        listings_(
+            catalog_, [this](const std::string& client, const Datasource& source) { return open(client, source); },
+            config.listings),
         jobs_(*records_, clients_, listings_,
               {seconds(config.token_life), seconds(config.grace), config.max_jobs, config.max_jobs_per_client}, now),
         api_({config_, *catalog_, clients_, listings_, jobs_,
               hash_token(secret_file(directory_ + "/admin.token", "administrator's token", random_token)),
-              [this] { return stopping_.load(); }, [this] { return server_ == nullptr ? 0 : server_->connections(); }}) {
+              [this] { return stopping_.load(); },
+              [this] { return server_ == nullptr ? 0 : server_->connections(); }}) {
     jobs_.resume();
     server_ = Server::start({.address = config.bind,
                              .port = config.port,

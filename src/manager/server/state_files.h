@@ -1,4 +1,5 @@
-// Files of the state directory that hold secrets: mode 0600, and refused if anybody else could have read or written them.
+// Files of the state directory that hold secrets: mode 0600, and refused if anybody else could have read or written
+// them.
 #pragma once
 
 #include <functional>

@@ -41,10 +41,10 @@ struct ClientInfo {
 class Clients {
  public:
   struct Options {
-    bool create = false;                 // whoever connects first makes a client
+    bool create = false;                     // whoever connects first makes a client
     std::chrono::seconds session_life{600};  // without a request
     std::size_t max_clients = 10'000;
-    std::size_t max_sessions = 10'000;   // of one client; the one that was used longest ago ends
+    std::size_t max_sessions = 10'000;  // of one client; the one that was used longest ago ends
   };
   Clients(Records& records, Sealer sealer, Options options, Clock clock);
 
@@ -91,10 +91,10 @@ class Clients {
   const Options options_;
   const Clock clock_;
   const std::string no_ones_password_;  // hashed: an unknown name costs as much time as a wrong password
-  Throttle by_client_{4, std::chrono::seconds(60), 10'000};   // a name from one address
-  Throttle by_peer_{32, std::chrono::seconds(60), 10'000};    // an address
-  std::counting_semaphore<> hashing_{2};  // workers that may hash at once: others serve meanwhile
-  std::mutex writing_;                    // held while records change, so that they change in the order of memory
+  Throttle by_client_{4, std::chrono::seconds(60), 10'000};  // a name from one address
+  Throttle by_peer_{32, std::chrono::seconds(60), 10'000};   // an address
+  std::counting_semaphore<> hashing_{2};                     // workers that may hash at once: others serve meanwhile
+  std::mutex writing_;  // held while records change, so that they change in the order of memory
   mutable std::mutex mutex_;
   std::map<std::string, ClientRecord> clients_;
   std::map<std::string, Session> sessions_;  // by hash

@@ -73,8 +73,9 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
       const auto own = std::count_if(jobs_.begin(), jobs_.end(),
                                      [&](const auto& entry) { return entry.second.record.client == client; });
       if (jobs_.size() >= options_.max_jobs || static_cast<std::size_t>(own) >= options_.max_jobs_per_client)
-        throw Problem(429, "too-many-jobs", fmt::format("there are {} jobs, {} of them of \"{}\": as many as may be",
-                                                        jobs_.size(), own, client), 10);
+        throw Problem(
+            429, "too-many-jobs",
+            fmt::format("there are {} jobs, {} of them of \"{}\": as many as may be", jobs_.size(), own, client), 10);
     }
     records_.put_job(record);
     const std::lock_guard lock(mutex_);
@@ -120,8 +121,9 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
     log(LogLevel::kError, "job {}: {}", id, error.what());
   }
   log(status.failure.empty() ? LogLevel::kInfo : LogLevel::kWarning, "job {} of {}: {}", id, record.client,
-      status.failure.empty() ? fmt::format("{} objects, {} bytes, version {}", status.objects, status.bytes, status.version)
-                             : status.failure);
+      status.failure.empty()
+          ? fmt::format("{} objects, {} bytes, version {}", status.objects, status.bytes, status.version)
+          : status.failure);
   const std::lock_guard lock(mutex_);
   jobs_[id].record = record;
   if (dataset) datasets_[dataset->id] = *dataset;
@@ -174,8 +176,10 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
       if (delete_dataset && unused) datasets_.erase(known);
     }
   }
-  if (last_use && delete_dataset && unused) records_.erase_dataset(dataset);
-  else if (last_use) records_.put_dataset(*last_use);
+  if (last_use && delete_dataset && unused)
+    records_.erase_dataset(dataset);
+  else if (last_use)
+    records_.put_dataset(*last_use);
 }
 
 void Jobs::forget_client(const std::string& client) {
@@ -265,7 +269,8 @@ void Jobs::pin(const std::string& id, std::int64_t until_ms) {
 void Jobs::erase_dataset(const std::string& id) {
   const std::lock_guard writing(writing_);
   if (const auto users = dataset(id).jobs; !users.empty())
-    throw Problem(409, "dataset-in-use", fmt::format("{} live jobs use the dataset, {} among them", users.size(), users.front()));
+    throw Problem(409, "dataset-in-use",
+                  fmt::format("{} live jobs use the dataset, {} among them", users.size(), users.front()));
   records_.erase_dataset(id);
   const std::lock_guard lock(mutex_);
   datasets_.erase(id);

@@ -3,7 +3,8 @@
 // What register_job() and deregister() have returned from is in the records. Heartbeats are in memory only: when the
 // manager starts, every job's clock does too.
 //
-// Thread-safe. Methods block on the records; they throw Problem for what the caller did wrong, CacheError for the records.
+// Thread-safe. Methods block on the records; they throw Problem for what the caller did wrong, CacheError for the
+// records.
 #pragma once
 
 #include <chrono>
@@ -34,10 +35,10 @@ struct JobView {
   std::uint64_t objects = 0;  // listed so far, or of the dataset
   std::uint64_t bytes = 0;
   std::uint64_t expected_objects = 0;  // as listed the last time; 0: never
-  double elapsed_s = 0;         // since registration, in this manager's life
-  double heartbeat_age_s = 0;   // since the last heartbeat, or the manager's start
-  bool expired = false;         // its token is void; another heartbeat of its client revives it
-  std::string report;           // what the last heartbeat carried: a JSON object, as text
+  double elapsed_s = 0;                // since registration, in this manager's life
+  double heartbeat_age_s = 0;          // since the last heartbeat, or the manager's start
+  bool expired = false;                // its token is void; another heartbeat of its client revives it
+  std::string report;                  // what the last heartbeat carried: a JSON object, as text
 };
 
 struct RegisteredJob {
@@ -79,9 +80,9 @@ class Jobs {
     std::vector<std::string> jobs;  // ids of live ones
   };
   std::vector<DatasetView> datasets(const std::string& client) const;
-  DatasetView dataset(const std::string& id) const;                   // Problem: 404
-  void pin(const std::string& id, std::int64_t until_ms);             // 0: no longer. Problem: 404
-  void erase_dataset(const std::string& id);                          // Problem: 404; 409 while a job uses it
+  DatasetView dataset(const std::string& id) const;        // Problem: 404
+  void pin(const std::string& id, std::int64_t until_ms);  // 0: no longer. Problem: 404
+  void erase_dataset(const std::string& id);               // Problem: 404; 409 while a job uses it
 
   void sweep();  // deregisters jobs whose grace has ended
 

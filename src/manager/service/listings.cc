@@ -82,7 +82,8 @@ void Listings::work() {
     const std::string key = std::move(queue_.front());
     queue_.pop_front();
     const auto found = listings_.find(key);
-    if (found == listings_.end() || std::exchange(found->second->started, true)) continue;  // cancelled, or queued twice
+    if (found == listings_.end() || std::exchange(found->second->started, true))
+      continue;  // cancelled, or queued twice
     const std::shared_ptr<Listing> listing = found->second;
     lock.unlock();
     run(key, *listing);
