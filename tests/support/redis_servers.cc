@@ -244,10 +244,21 @@ int RedisCluster::master_of(int slot, int seen_by) {
 }
 
 void RedisCluster::reshard(int from, int to, int slots) {
-  output_of(fmt::format(
-      "redis-cli --cluster reshard {} --cluster-from {} --cluster-to {} --cluster-slots {} "
-      "--cluster-yes --cluster-pipeline 10 2>&1",
-      server(from).address(), server(from).text({"CLUSTER", "MYID"}), server(to).text({"CLUSTER", "MYID"}), slots));
+  const std::string command = fmt::format(
+      "redis-cli --cluster reshard {} --cluster-from {} --cluster-to {} --cluster-slots {} --cluster-yes "
+      "--cluster-pipeline 10 2>&1",
+      server(from).address(), server(from).text({"CLUSTER", "MYID"}), server(to).text({"CLUSTER", "MYID"}), slots);
+  std::string problem;
+  const bool done = eventually([&] {  // it begins only when all nodes agree
+    try {
+      output_of(command);
+      return true;
+    } catch (const std::runtime_error& error) {
+      problem = error.what();
+      return false;
+    }
+  });
+  if (!done) throw std::runtime_error(problem);
 }
 
 void RedisCluster::on_masters(const std::vector<std::string>& command) {
