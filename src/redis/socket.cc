@@ -143,7 +143,7 @@ Socket::Progress Socket::read(const std::array<std::span<std::byte>, 2>& room) {
 }
 
 Socket::Progress Socket::write(std::span<const iovec> pieces) {
-  if (ssl_) {
+  if (ssl_) {  // OpenSSL writes without MSG_NOSIGNAL: the loop's thread takes no SIGPIPE (core/block_signals.h)
     std::size_t done = 0;
     for (const iovec& piece : pieces) {
       ERR_clear_error();
