@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Callable, Optional, TextIO
+from typing import Callable, Mapping, Optional, TextIO
+
+# What launchers (torchrun, Slurm, Open MPI, MPICH) call the rank on this node.
+_LOCAL_RANK = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
 
 QUIET_S = 2.0  # nothing is shown before
 LINE_EVERY_S = 30.0  # where there is no terminal
@@ -21,8 +24,23 @@ def readable(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def speaks(environment: Mapping[str, str]) -> bool:
+    """Whether this process shows progress: on the first local rank only, and not in each of its workers."""
+    rank = next((environment[name] for name in _LOCAL_RANK if environment.get(name)), "0")
+    if rank != "0":
+        return False
+    workers = sys.modules.get("torch.utils.data")
+    worker = None if workers is None else workers.get_worker_info()
+    return worker is None or worker.id == 0
+
+
+def redraws(stream: TextIO) -> bool:
+    """Whether a carriage return begins the line anew: on a terminal, and in a notebook."""
+    return (hasattr(stream, "isatty") and stream.isatty()) or "ipykernel.iostream" in type(stream).__module__
+
+
 class Progress:
-    """Reports how far something is: a bar on a terminal, else a line now and then; on the first local rank only."""
+    """Reports how far something is: a bar on a terminal or in a notebook, else a line now and then."""
 
     def __init__(
         self,
@@ -33,9 +51,9 @@ class Progress:
     ) -> None:
         self._label = label
         self._stream = sys.stderr if stream is None else stream
-        self._enabled = enabled and os.environ.get("LOCAL_RANK", "0") in ("", "0")
+        self._enabled = enabled and self._stream is not None
         self._clock = clock
-        self._terminal = self._enabled and hasattr(self._stream, "isatty") and self._stream.isatty()
+        self._redraws = self._enabled and redraws(self._stream)
         self._next = clock() + QUIET_S
         self._width = 0
 
@@ -43,9 +61,14 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Takes the bar away."""
         if self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
+            self._width = 0
 
     def update(self, objects: int, size: int, total: Optional[int] = None) -> None:
         """So many objects and bytes are done, of `total` objects if that is known."""
@@ -55,8 +78,13 @@ class Progress:
         if total:
             done = int(20 * objects / total)
             text = f"{self._label}: [{'#' * done}{'.' * (20 - done)}] {objects:,} of {total:,} objects, {readable(size)}"
-        self._next = self._clock() + (REDRAW_S if self._terminal else LINE_EVERY_S)
-        if self._terminal:
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        self._next = self._clock() + (REDRAW_S if self._redraws else LINE_EVERY_S)
+        if not speaks(os.environ):  # asked here: a forked worker inherits this object
+            return
+        if self._redraws:
             self._stream.write("\r" + text.ljust(self._width))
             self._width = max(self._width, len(text))
         else:

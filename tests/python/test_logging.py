@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import alnair
+import pytest
 from alnair import AlnairJobDataset
-from alnair._progress import Progress
+from alnair._progress import Progress, speaks
 
 
 def test_a_warning_reaches_pythons_logger(source, caplog):
@@ -73,3 +74,21 @@ def test_it_can_be_turned_off_and_only_the_first_local_rank_shows_it(monkeypatch
     assert progress_of(Terminal(), enabled=False) == ""
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert progress_of(Terminal()) == ""
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"])
+def test_launchers_name_the_local_rank_differently(name):
+    assert speaks({})
+    assert speaks({name: "0"})
+    assert not speaks({name: "3"})
+
+
+def test_a_notebook_redraws_its_line():
+    notebook = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    assert len(progress_of(notebook()).split("\r")) > 4
+
+
+def test_stats_are_a_table_in_a_notebook():
+    shown = alnair.stats()._repr_html_()
+    assert shown.startswith("<table>")
+    assert "more are 0" in shown
