@@ -32,6 +32,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "memory_dir": (_values.path, None),
     "memory_limit": (_values.size, 0),
     "disk_limit": (_values.size, 0),
+    "redis": (_values.redis, None),
     "spill": (_values.directories, None),
     "spill_mode": (_values.mode, 0o700),
     "spill_limit": (_values.size, 0),
@@ -46,7 +47,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
 # Parameters that the C++ library takes under the same name.
 _CORE = (
     "source", "endpoint_url", "region", "profile", "anonymous", "requester_pays", "addressing_style", "ca_bundle",
-    "max_connections", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "spill", "spill_mode",
+    "max_connections", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill", "spill_mode",
     "spill_limit", "chunk_size", "eviction",
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.context
 import operator
 import os
 import re
@@ -103,6 +104,38 @@ def region(value: Any, where: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]*", value) is None:
         raise wrong(where, "a region such as eu-central-1", value)
     return value
+
+
+class SecretText(str):
+    """A URL that may hold a password: shown without it, and pickled with it only for a process that is being spawned."""
+
+    @property
+    def shown(self) -> str:
+        """The text without user and password."""
+        return re.sub(r"(?<=//).*@", "", self, count=1)
+
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # As multiprocessing keeps its own keys: spawned workers get them through a pipe, files get none.
+        spawning = getattr(multiprocessing.context, "get_spawning_popen", lambda: None)() is not None
+        return _unpickled_secret, (str(self) if spawning else self.shown, spawning)
+
+
+def _unpickled_secret(value: str, whole: bool) -> SecretText:
+    inherited = SecretText(os.environ.get("ALNAIR_REDIS", ""))
+    return inherited if not whole and inherited.shown == value else SecretText(value)
+
+
+def redis(value: Any, where: str) -> SecretText:
+    """The URL of Redis."""
+    expected = "a URL such as redis://host:6379,host:6379"
+    if not isinstance(value, str):
+        raise OptionTypeError(f"{where}: expected {expected}, not {type(value).__name__}")  # the value may be a secret
+    if re.match(r"(rediss?://|unix:)", text(value, where)) is None:
+        raise ConfigError(f"{where}: expected {expected}; also rediss:// and unix:/path")
+    return SecretText(value)
 
 
 def directories(value: Any, where: str) -> Tuple[str, ...]:

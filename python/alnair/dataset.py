@@ -68,6 +68,8 @@ class AlnairJobDataset(_Base[Any]):
         memory_dir: directory of node memory.
         memory_limit: size of node memory, in bytes or as ``"8GiB"``; 0 for the default.
         disk_limit: size of the directory tier.
+        redis: the Redis Cluster that all nodes share: ``redis://user:password@host:6379,host:6379``; ``rediss://`` and ``unix:``
+            too. Options follow a ``?``: ``namespace``, ``domain``, ``mode`` and others.
         spill: directories that all nodes share (NFS): a path, several in a list, or with commas between them. Each chunk lies in
             one of them; all nodes name them alike.
         spill_mode: mode of what is made in them: ``"0700"``, or ``"2770"`` to share them with a group.
@@ -106,6 +108,7 @@ class AlnairJobDataset(_Base[Any]):
         memory_dir: Optional[Union[str, "os.PathLike[str]"]] = None,
         memory_limit: Optional[Size] = None,
         disk_limit: Optional[Size] = None,
+        redis: Optional[str] = None,
         spill: Optional[Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]]]] = None,
         spill_mode: Optional[Union[int, str]] = None,
         spill_limit: Optional[Size] = None,

@@ -14,6 +14,8 @@
 #include "cache/lock_file.h"
 #include "cache/memory/node_memory.h"
 #include "cache/private_directory.h"
+#include "cache/redis/cluster_over_redis.h"
+#include "cache/redis/redis_tier.h"
 #include "core/fork.h"
 #include "core/log.h"
 
@@ -45,6 +47,40 @@ void or_warn(const char* what, const Open& open) {
   }
 }
 
+// The servers answer within this time, or the job starts without asking them what they are.
+constexpr auto kRedisPatience = std::chrono::seconds(5);
+
+// One client for each URL, as long as the process lives: datasets come and go, connections stay.
+struct RedisClients {
+  std::mutex mutex;
+  std::map<std::string, std::shared_ptr<redis::Client>> clients;
+};
+
+std::shared_ptr<redis::Client> redis_client(const std::string& url) {
+  static auto* fork_local = new ForkLocal<RedisClients>([] { return std::make_shared<RedisClients>(); });
+  const auto all = fork_local->get();
+  const std::lock_guard lock(all->mutex);
+  auto& client = all->clients[url];
+  if (client == nullptr) client = redis::open(url);
+  return client;
+}
+
+// Throws for what no waiting mends; servers that do not answer now may do so later.
+void check_redis(redis::Client& client, const RedisKeys& keys) {
+  try {
+    const redis::ServerFacts facts = client.check({.deadline = kRedisPatience});
+    if (facts.mode != redis::Mode::kProxy && facts.version != redis::Version{} && facts.maxmemory == 0)
+      log(LogLevel::kWarning,
+          "redis: maxmemory is not set: the servers will grow until the machine has no memory left; set it, and a "
+          "maxmemory-policy (docs/cluster.md)");
+    check_redis_namespace(client, keys);
+  } catch (const CacheError& error) {
+    log(LogLevel::kWarning, "going on, and trying Redis again later: {}", error.what());
+  } catch (const TimeoutError& error) {
+    log(LogLevel::kWarning, "going on, and trying Redis again later: {}", error.what());
+  }
+}
+
 std::shared_ptr<Node> make_node(const CacheOptions& options) {
   auto node = std::make_shared<Node>();
   LockFile* locks = nullptr;
@@ -65,19 +101,32 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
                                                                     .eviction = options.eviction});
     });
   }
+  TieredCache::Options cache;
+  redis::Options names;  // namespace and domain
+  if (options.use_cache && !options.redis.empty()) {
+    const auto client = redis_client(options.redis);
+    names = client->options();
+    const RedisKeys keys(names.key_namespace, names.domain);
+    check_redis(*client, keys);
+    const auto tier = std::make_shared<RedisTier>(client, keys);
+    node->redis = tier;
+    cache.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier);
+  }
   if (options.use_cache && !options.spill.empty()) {
     or_warn("the shared directory", [&] {
       node->spill = open_spill({.directories = options.spill,
+                                .key_namespace = names.key_namespace,
+                                .domain = names.domain,
                                 .mode = options.spill_mode,
                                 .node_directory = options.memory_dir,
                                 .limit_bytes = options.spill_limit,
                                 .eviction = options.eviction});
     });
   }
-  TieredCache::Options cache;
   cache.memory = node->memory;
-  for (const auto& tier : {node->disk, node->spill})
-    if (tier != nullptr) cache.lower.push_back(tier);
+  if (node->disk != nullptr) cache.lower.push_back(node->disk);
+  for (const auto& tier : {node->redis, node->spill})
+    if (tier != nullptr) cache.shared.push_back(tier);
   cache.locks = locks;
   cache.keep = options.use_cache;
   node->cache = std::make_unique<TieredCache>(std::move(cache));
@@ -85,7 +134,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
 }
 
 struct Registry {
-  using Key = std::tuple<std::string, std::string, bool, std::vector<std::string>>;
+  using Key = std::tuple<std::string, std::string, bool, std::string, std::vector<std::string>>;
   std::mutex mutex;
   std::map<Key, std::weak_ptr<Node>> nodes;
 };
@@ -108,7 +157,7 @@ CacheOptions with_default_directories(CacheOptions options) {
 std::shared_ptr<Node> open_node(const CacheOptions& options) {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache, options.spill}];
+  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache, options.redis, options.spill}];
   if (auto node = slot.lock()) return node;
   auto node = make_node(options);
   slot = node;

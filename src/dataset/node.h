@@ -15,10 +15,11 @@ namespace alnair {
 struct Node {
   std::shared_ptr<Tier> memory;      // null: none could be had (a warning said why)
   std::shared_ptr<Tier> disk;        // likewise; null with use_cache = false
-  std::shared_ptr<Tier> spill;       // what all nodes share; null if no directory is named, or with use_cache = false
+  std::shared_ptr<Tier> redis;       // what all nodes share; null if none is named, or with use_cache = false
+  std::shared_ptr<Tier> spill;       // likewise: directories
   std::shared_ptr<Catalog> catalog;  // likewise
   std::unique_ptr<TieredCache> cache;
-  std::array<std::shared_ptr<Tier>, 3> tiers() const { return {memory, disk, spill}; }
+  std::array<std::shared_ptr<Tier>, 4> tiers() const { return {memory, disk, redis, spill}; }
 
   std::string share_directory;  // for files that all processes of the node map; empty: none
 };
@@ -27,7 +28,8 @@ struct Node {
 CacheOptions with_default_directories(CacheOptions options);
 
 // The node for these options: made at first use, shared by the datasets of this process; a forked child makes its own.
-// A tier that cannot be had is left out with a warning. Throws ConfigError for a shared tier that cannot be meant. Thread-safe.
+// A tier that cannot be had is left out with a warning. Throws ConfigError or AccessError for a shared tier that cannot be
+// meant, or that its configuration keeps us out of. Thread-safe.
 std::shared_ptr<Node> open_node(const CacheOptions& options);
 
 }  // namespace alnair

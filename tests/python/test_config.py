@@ -82,6 +82,7 @@ def test_without_any_of_them_there_are_defaults():
         ("MEMORY_DIR", "/dev/shm/x", "/dev/shm/x"),
         ("MEMORY_LIMIT", "1.5GiB", 3 << 29),
         ("DISK_LIMIT", "8G", 8 << 30),
+        ("REDIS", "redis://u:p@10.0.0.1:6379,10.0.0.2", "redis://u:p@10.0.0.1:6379,10.0.0.2"),
         ("SPILL", "/mnt/a, /mnt/b", ("/mnt/a", "/mnt/b")),
         ("SPILL_MODE", "2770", 0o2770),
         ("SPILL_LIMIT", "1T", 1 << 40),

@@ -37,6 +37,10 @@ struct CacheOptions {
   EvictionPolicy eviction = EvictionPolicy::kNone;
   bool use_cache = true;  // false: keep only the bounded transit area of node memory
 
+  // A Redis Cluster (or one server, or a proxy) that all nodes share: "redis://user:password@host:6379,host:6379", as
+  // docs/cluster.md says. Empty: none. The namespace and domain in its options count for `spill`, too.
+  std::string redis;
+
   // Directories that all nodes share (NFS), each chunk in one of them; absolute, and named alike on all nodes. The mode is
   // for what is made in them (0700, or 02770 to share with a group); the limit counts in each.
   std::vector<std::string> spill;

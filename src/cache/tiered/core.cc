@@ -13,10 +13,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// How often those who wait for another process look again, and when they stop believing in it (it may be stopped
-// with SIGSTOP, holding its locks).
+// How often those who wait for another process look again.
 constexpr auto kPoll = std::chrono::milliseconds(2);
-constexpr auto kPatience = std::chrono::seconds(60);
+constexpr auto kPollAbroad = std::chrono::milliseconds(20);  // whether it is time to ask for what another node fetches
 
 std::vector<ContentHash> hashes_of(const Flights& flights) {
   std::vector<ContentHash> hashes;
@@ -42,6 +41,10 @@ TieredCache::Core::Core(Options options)
                .tiers = options_.keep ? options_.lower : std::vector<std::shared_ptr<Tier>>{},
                .limit = options_.fill_queue_bytes,
                .patient_limit = options_.fill_patient_bytes}),
+      shared_filler_({.memory = options_.memory,
+                      .tiers = options_.keep ? unpublished() : std::vector<std::shared_ptr<Tier>>{},
+                      .limit = options_.fill_queue_bytes,
+                      .patient_limit = options_.fill_patient_bytes}),
       landing_([this](std::span<Arrival> arrivals) { take(arrivals); }, options_.landing_bytes) {}
 
 void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done) {
@@ -66,7 +69,7 @@ void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<con
   std::erase(unknown, nullptr);
   Flights found = look_up(*origin, unknown);
   settle_from_memory(std::move(found), known);
-  ask_lower(0, std::move(known));
+  ask(0, std::move(known), [this](Flights missed) { claim(std::move(missed)); });
   claim(std::move(unknown));
 }
 
@@ -78,6 +81,13 @@ void TieredCache::Core::stop() {
   wake_.notify_all();
   if (poller_.joinable()) poller_.join();
   landing_.stop();
+  if (options_.cluster != nullptr) options_.cluster->close();
+}
+
+void TieredCache::Core::flush() {
+  filler_.flush();
+  shared_filler_.flush();
+  if (options_.cluster != nullptr) options_.cluster->flush();
 }
 
 Flights TieredCache::Core::look_up(ChunkOrigin& origin, Flights& unknown) {
@@ -94,28 +104,44 @@ Flights TieredCache::Core::look_up(ChunkOrigin& origin, Flights& unknown) {
   return found;
 }
 
-void TieredCache::Core::ask_lower(std::size_t tier, Flights flights) {
+Tier& TieredCache::Core::tier_at(std::size_t index) const {
+  const std::size_t lower = options_.lower.size();
+  return index < lower ? *options_.lower[index] : *options_.shared[index - lower];
+}
+
+std::vector<std::shared_ptr<Tier>> TieredCache::Core::unpublished() const {
+  std::vector<std::shared_ptr<Tier>> tiers = options_.shared;
+  std::erase_if(tiers, [this](const auto& tier) { return is_published(*tier); });
+  return tiers;
+}
+
+// `missed` runs while this object lives: what is asked holds a share in it.
+void TieredCache::Core::ask(std::size_t index, Flights flights, Continue missed) {
   if (flights.empty()) return;
-  if (tier == options_.lower.size()) return claim(std::move(flights));
+  if (index == options_.lower.size() + options_.shared.size()) return missed(std::move(flights));
   struct Asked {
     Flights flights;
+    Continue missed;
     std::atomic<std::size_t> left;
     std::mutex mutex;
-    Flights missed;
+    Flights without;
   };
   const auto asked = std::make_shared<Asked>();
   asked->flights = std::move(flights);
+  asked->missed = std::move(missed);
   asked->left = asked->flights.size();
   const auto hashes = hashes_of(asked->flights);
-  options_.lower[tier]->get(hashes, [self = shared_from_this(), asked, tier](std::size_t i, std::optional<View> view) {
+  Tier& tier = tier_at(index);
+  const bool publish = index >= options_.lower.size() && !is_published(tier);  // promotion
+  tier.get(hashes, [self = shared_from_this(), asked, index, publish](std::size_t i, std::optional<View> view) {
     const FlightPtr& flight = asked->flights[i];
     if (is_whole(*flight, view)) {
-      self->landing_.add({{.flight = flight, .bytes = std::move(*view), .hashed = true}});
+      self->landing_.add({{.flight = flight, .bytes = std::move(*view), .hashed = true, .publish = publish}});
     } else {
       const std::lock_guard lock(asked->mutex);
-      asked->missed.push_back(flight);
+      asked->without.push_back(flight);
     }
-    if (--asked->left == 0) self->ask_lower(tier + 1, std::move(asked->missed));
+    if (--asked->left == 0) self->ask(index + 1, std::move(asked->without), std::move(asked->missed));
   });
 }
 
@@ -131,9 +157,14 @@ void TieredCache::Core::claim(Flights flights) {
       others.push_back(std::move(flight));
     }
   }
-  if (!others.empty()) wait_for_others(std::move(others));
+  if (!others.empty()) wait_for_others(std::move(others), waiting_);
   settle_from_memory(std::move(again), mine);
-  fetch_from_source(std::move(mine));
+  elect(std::move(mine));
+}
+
+bool TieredCache::Core::is_impatient(const Flight& flight) {
+  constexpr auto kPatience = std::chrono::seconds(60);
+  return Clock::now() - flight.started > kPatience;
 }
 
 bool TieredCache::Core::try_lock(Flight& flight) {
@@ -167,10 +198,10 @@ void TieredCache::Core::settle_from_memory(Flights flights, Flights& missed) {
   land(present);
 }
 
-void TieredCache::Core::wait_for_others(Flights flights) {
+void TieredCache::Core::wait_for_others(Flights flights, Flights& where) {
   {
     const std::lock_guard lock(mutex_);
-    std::move(flights.begin(), flights.end(), std::back_inserter(waiting_));
+    std::move(flights.begin(), flights.end(), std::back_inserter(where));
     if (!poller_.joinable() && !stopping_) poller_ = std::thread([this] { poll(); });
   }
   wake_.notify_one();
@@ -179,14 +210,20 @@ void TieredCache::Core::wait_for_others(Flights flights) {
 void TieredCache::Core::poll() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    if (waiting_.empty()) {
-      wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    if (waiting_.empty() && abroad_.empty()) {
+      wake_.wait(lock, [&] { return stopping_ || !waiting_.empty() || !abroad_.empty(); });
       continue;
     }
-    wake_.wait_for(lock, kPoll, [&] { return stopping_; });
+    wake_.wait_for(lock, waiting_.empty() ? kPollAbroad : kPoll, [&] { return stopping_; });
     Flights flights = std::exchange(waiting_, {});
+    const auto due = std::partition(abroad_.begin(), abroad_.end(), [now = Clock::now()](const FlightPtr& flight) {
+      return flight->next_look > now;
+    });
+    Flights abroad(std::make_move_iterator(due), std::make_move_iterator(abroad_.end()));
+    abroad_.erase(due, abroad_.end());
     lock.unlock();
     look_at(std::move(flights));
+    elect(std::move(abroad));
     lock.lock();
   }
 }
@@ -195,10 +232,9 @@ void TieredCache::Core::look_at(Flights flights) {
   Flights known, missed, turn;
   for (auto& flight : flights) (look_again(*flight) ? known : missed).push_back(std::move(flight));
   settle_from_memory(std::move(known), missed);
-  const auto now = Clock::now();
   Flights still;
   for (auto& flight : missed) {
-    if (try_lock(*flight) || now - flight->started > kPatience)
+    if (try_lock(*flight) || is_impatient(*flight))
       turn.push_back(std::move(flight));
     else
       still.push_back(std::move(flight));
@@ -211,7 +247,7 @@ void TieredCache::Core::look_at(Flights flights) {
   Flights mine, again;
   for (auto& flight : turn) (look_again(*flight) ? again : mine).push_back(std::move(flight));
   settle_from_memory(std::move(again), mine);
-  fetch_from_source(std::move(mine));
+  elect(std::move(mine));
 }
 
 }  // namespace alnair

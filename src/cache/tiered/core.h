@@ -1,7 +1,9 @@
-// What TieredCache is made of; its header says how a chunk travels. Steps 1 to 3 are in core.cc, step 4 in core_landing.cc.
+// What TieredCache is made of; its header says how a chunk travels. Steps 1 to 3 are in core.cc, what is done
+// in a cluster in core_cluster.cc, step 4 in core_landing.cc.
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -10,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cache/tiered/cluster.h"
 #include "cache/tiered/filler.h"
 #include "cache/tiered/flight.h"
 #include "cache/tiered/landing.h"
@@ -24,7 +27,9 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // Step 1.
   void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done);
 
-  // Ends the threads but for the filler's. To be called before the last share in this is given up: what is in flight holds one.
+  void flush();
+
+  // Ends the threads but for the fillers'. To be called before the last share in this is given up: what is in flight holds one.
   void stop();
 
   const Options& options() const { return options_; }
@@ -34,20 +39,34 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // Takes the flights out of `unknown` whose hashes the catalog knows: read in an earlier life of this node.
   static Flights look_up(ChunkOrigin& origin, Flights& unknown);
 
-  // Step 2: asks the lower tiers from `tier` on; what none of them has is claimed.
-  void ask_lower(std::size_t tier, Flights flights);
+  using Continue = std::function<void(Flights)>;
+
+  // Step 2: asks the tiers from `index` on, the lower ones and then the shared ones. `missed` gets what none of them has.
+  void ask(std::size_t index, Flights flights, Continue missed);
+  Tier& tier_at(std::size_t index) const;
+  // Whether Cluster::publish() fills it; the shared filler fills the others that are shared.
+  bool is_published(const Tier& tier) const { return options_.cluster != nullptr && options_.cluster->tier() == &tier; }
+  std::vector<std::shared_ptr<Tier>> unpublished() const;
 
   // Step 3: who gets the lock fetches; the others wait for it.
   void claim(Flights flights);
+  // It has waited so long that it stops believing in who holds it up (who may be stopped with SIGSTOP, holding locks).
+  static bool is_impatient(const Flight& flight);
   bool try_lock(Flight& flight);
   void unlock(Flight& flight);
   // Whether the chunk's hash is known by now.
   static bool look_again(Flight& flight);
   // Lands the flights whose chunk is in node memory; the others are appended to `missed`.
   void settle_from_memory(Flights flights, Flights& missed);
-  void wait_for_others(Flights flights);
+  void wait_for_others(Flights flights, Flights& where);  // waiting_ or abroad_
   void poll();
   void look_at(Flights flights);
+
+  // Step 3 in a cluster; without one it fetches.
+  void elect(Flights flights);
+  void lease(Flights flights);
+  // Lands what other nodes have stored, and hands the rest to `missed`.
+  void find_abroad(Flights flights, Continue missed);
 
   // Step 4. Neighbouring chunks of an object travel in one request.
   void fetch_from_source(Flights flights);
@@ -55,6 +74,7 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // On a landing thread: the rest of step 4, and of step 2 for a chunk that a lower tier had.
   void take(std::span<Arrival> arrivals);
   void keep_in_memory(std::span<Arrival> arrivals);
+  void fill_other_tiers(std::span<const Arrival> arrivals);
   // Ends flights: from here on, who asks for a chunk starts a new one, and should know the hash by then.
   void land(std::span<const Arrival> arrivals);
   static void tell_hashes(std::span<const Arrival> arrivals);
@@ -62,11 +82,13 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   std::vector<std::vector<Waiter>> close(std::span<const Arrival> arrivals);
 
   const Options options_;
-  Filler filler_;
+  Filler filler_;         // of the node's own tiers
+  Filler shared_filler_;  // nobody waits for it: what it has no room for, other nodes fetch
   std::mutex mutex_;
   std::condition_variable wake_;
   std::unordered_map<ChunkId, FlightPtr> flights_;
-  Flights waiting_;  // for another process
+  Flights waiting_;  // for another process of the node
+  Flights abroad_;   // for another node
   bool stopping_ = false;
   std::thread poller_;
   Landing landing_;  // last: its threads use the rest

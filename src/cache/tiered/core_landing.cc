@@ -53,7 +53,7 @@ void TieredCache::Core::fetched(Flights& group, ReadResult result) {
     position += flight->read.length;
     metrics().add(TierId::kSource, TierCounter::kHits);
     metrics().add(TierId::kSource, TierCounter::kHitBytes, chunk.size());
-    arrivals.push_back({.flight = std::move(flight), .bytes = std::move(chunk)});
+    arrivals.push_back({.flight = std::move(flight), .bytes = std::move(chunk), .publish = true});
   }
   landing_.add(std::move(arrivals));
 }
@@ -62,12 +62,26 @@ void TieredCache::Core::take(std::span<Arrival> arrivals) {
   for (Arrival& arrival : arrivals)
     if (!arrival.hashed) arrival.flight->hash = content_hash(arrival.bytes.bytes());
   keep_in_memory(arrivals);
+  if (options_.keep) fill_other_tiers(arrivals);
+  land(arrivals);
+}
+
+void TieredCache::Core::fill_other_tiers(std::span<const Arrival> arrivals) {
+  std::vector<Cluster::Fetched> fetched;
   for (const Arrival& arrival : arrivals) {
     const Flight& flight = *arrival.flight;
-    if (!arrival.hashed && options_.keep && (!arrival.kept || flight.origin->fits_lower_tiers()))
-      filler_.add({.hash = *flight.hash, .bytes = arrival.bytes, .dataset = flight.origin->tag()}, arrival.kept);
+    const PutRequest request{.hash = *flight.hash, .bytes = arrival.bytes, .dataset = flight.origin->tag()};
+    if (!arrival.hashed) {
+      if (!arrival.kept || flight.origin->fits_lower_tiers()) filler_.add(request, arrival.kept);
+      shared_filler_.add(request, arrival.kept);
+    }
+    if (options_.cluster == nullptr) continue;
+    if (arrival.publish)
+      fetched.push_back({flight.read.id, request});
+    else if (flight.leased)
+      options_.cluster->release({&flight.read.id, 1});
   }
-  land(arrivals);
+  if (!fetched.empty()) options_.cluster->publish(std::move(fetched));
 }
 
 // Where the policy gives no room, the transit area takes what will be read soon.
@@ -128,7 +142,10 @@ void TieredCache::Core::fail(const Flights& flights, const std::exception_ptr& e
   std::vector<Arrival> failed;
   for (const auto& flight : flights) failed.push_back({.flight = flight, .bytes = {}});
   const auto waiters = close(failed);
-  for (const auto& flight : flights) unlock(*flight);
+  for (const auto& flight : flights) {
+    unlock(*flight);
+    if (flight->leased) options_.cluster->release({&flight->read.id, 1});
+  }
   for (const auto& those : waiters)
     for (const Waiter& waiter : those) (*waiter.done)(waiter.index, {}, error);
 }

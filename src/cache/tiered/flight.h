@@ -18,13 +18,15 @@ struct Waiter {
   ChunkRead read;
 };
 
-// Only the thread that currently moves it along touches `hash` and `locked`; `waiters` are guarded by the cache's mutex.
+// Only the thread that currently moves it along touches the rest; `waiters` are guarded by the cache's mutex.
 struct Flight {
   ChunkRead read;
   std::shared_ptr<ChunkOrigin> origin;
   std::optional<ContentHash> hash;
-  bool locked = false;
+  bool locked = false;  // this process holds the chunk's lock on the node
+  bool leased = false;  // and its lease in the cluster
   std::chrono::steady_clock::time_point started;
+  std::chrono::steady_clock::time_point next_look{};  // while another node fetches it: when to ask Redis again
   std::vector<Waiter> waiters;
 };
 using FlightPtr = std::shared_ptr<Flight>;

@@ -29,6 +29,7 @@ struct Arrival {
   std::shared_ptr<Flight> flight;
   View bytes;
   bool hashed = false;  // a tier found it by its hash; else it is to be hashed
+  bool publish = false;  // other nodes do not find it yet where they look first
   bool kept = false;    // node memory has it to stay
 };
 

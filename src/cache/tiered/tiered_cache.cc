@@ -29,7 +29,7 @@ void TieredCache::consume(std::span<const ContentHash> hashes) {
 }
 
 bool TieredCache::fill_is_behind() const { return core_->filler().behind(); }
-void TieredCache::flush() { core_->filler().flush(); }
+void TieredCache::flush() { core_->flush(); }
 Tier* TieredCache::memory() const { return core_->options().memory.get(); }
 std::span<const std::shared_ptr<Tier>> TieredCache::lower() const { return core_->options().lower; }
 

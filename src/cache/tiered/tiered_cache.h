@@ -3,12 +3,17 @@
 // How a chunk that is not in node memory travels:
 //   1. In this process one flight a chunk: whoever asks for it meanwhile joins. The origin is asked for the content hashes of
 //      what nobody has asked for yet (it may look them up in the catalog); what is known is looked for in node memory.
-//   2. If its content hash is known, the lower tiers are asked in order; a hit is promoted to node memory.
+//   2. If its content hash is known, the lower tiers are asked in order, then those that all nodes share; a hit is promoted to
+//      node memory.
 //   3. Else, or on a miss, one process of the node fetches it: the holder of the chunk's lock in the LockFile. The
 //      kernel releases the lock when its holder dies. The others look again every few milliseconds: either the chunk
 //      has appeared in node memory, or the lock is free and it is their turn.
+//      In a cluster the holder then looks for what other nodes have told and stored, asks for the chunk's lease, and looks once
+//      more, because the lease's last holder may just have finished. While another node has the lease, it looks again every now
+//      and then; when that node is gone, it is its turn.
 //   4. The holder fetches. A landing thread hashes, fills node memory, tells the hash, releases the lock (in this order: who
-//      gets the lock next finds the chunk), hands the bytes to the readers, and leaves the lower tiers to the filler.
+//      gets the lock next finds the chunk), hands the bytes to the readers, and leaves the other tiers to the fillers, and to
+//      Cluster::publish(), which ends the lease.
 //
 // Thread safety: all methods may be called from any thread. One object per process: a forked child makes its own.
 #pragma once
@@ -28,6 +33,7 @@
 
 namespace alnair {
 
+class Cluster;
 class LockFile;
 
 // A chunk of a dataset, by its place.
@@ -65,7 +71,9 @@ class TieredCache {
  public:
   struct Options {
     std::shared_ptr<Tier> memory;                // null: no node memory could be had
-    std::vector<std::shared_ptr<Tier>> lower;    // in the order in which they are asked
+    std::vector<std::shared_ptr<Tier>> lower;    // the node's own, in the order in which they are asked
+    std::vector<std::shared_ptr<Tier>> shared;   // all nodes'; asked after those
+    std::shared_ptr<Cluster> cluster;            // null: the node arranges nothing with others
     LockFile* locks = nullptr;                   // null: single-flight in this process only
     bool keep = true;                            // false: node memory's transit area only (usecache=False)
     std::uint64_t fill_queue_bytes = 256ull << 20;     // that wait for the lower tiers outside of node memory
