@@ -81,6 +81,38 @@ void check_redis(redis::Client& client, const RedisKeys& keys) {
   }
 }
 
+void open_shared_tiers(const CacheOptions& options, Node& node, TieredCache::Options& cache) {
+  SpillOptions spill{.directories = options.spill,
+                     .mode = options.spill_mode,
+                     .node_directory = options.memory_dir,
+                     .limit_bytes = options.spill_limit,
+                     .eviction = options.eviction};
+  std::shared_ptr<redis::Client> client;
+  std::shared_ptr<RedisTier> tier;
+  if (!options.redis.empty()) {
+    client = redis_client(options.redis);
+    spill.key_namespace = client->options().key_namespace;
+    spill.domain = client->options().domain;
+    const RedisKeys keys(spill.key_namespace, spill.domain);
+    check_redis(*client, keys);
+    tier = std::make_shared<RedisTier>(client, keys);
+    node.redis = tier;
+    cache.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier);
+    spill.before_drop = [client, keys](std::span<const ContentHash> hashes) {
+      return Flusher::keep_in_redis(*client, keys, hashes);
+    };
+  }
+  if (spill.directories.empty()) return;
+  or_warn("the shared directory", [&] {
+    const auto directory = open_spill(spill);
+    node.spill = directory;
+    if (tier == nullptr) return;
+    node.flusher = std::make_unique<Flusher>(client, RedisKeys(spill.key_namespace, spill.domain), tier, directory,
+                                             cache.cluster, Flusher::Options{});
+    node.flusher->start();
+  });
+}
+
 std::shared_ptr<Node> make_node(const CacheOptions& options) {
   auto node = std::make_shared<Node>();
   LockFile* locks = nullptr;
@@ -102,27 +134,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
     });
   }
   TieredCache::Options cache;
-  redis::Options names;  // namespace and domain
-  if (options.use_cache && !options.redis.empty()) {
-    const auto client = redis_client(options.redis);
-    names = client->options();
-    const RedisKeys keys(names.key_namespace, names.domain);
-    check_redis(*client, keys);
-    const auto tier = std::make_shared<RedisTier>(client, keys);
-    node->redis = tier;
-    cache.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier);
-  }
-  if (options.use_cache && !options.spill.empty()) {
-    or_warn("the shared directory", [&] {
-      node->spill = open_spill({.directories = options.spill,
-                                .key_namespace = names.key_namespace,
-                                .domain = names.domain,
-                                .mode = options.spill_mode,
-                                .node_directory = options.memory_dir,
-                                .limit_bytes = options.spill_limit,
-                                .eviction = options.eviction});
-    });
-  }
+  if (options.use_cache) open_shared_tiers(options, *node, cache);
   cache.memory = node->memory;
   if (node->disk != nullptr) cache.lower.push_back(node->disk);
   for (const auto& tier : {node->redis, node->spill})

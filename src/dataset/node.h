@@ -8,6 +8,7 @@
 #include "alnair/cache/tier.h"
 #include "alnair/catalog/catalog.h"
 #include "alnair/dataset/dataset.h"
+#include "cache/redis/flusher.h"
 #include "cache/tiered/tiered_cache.h"
 
 namespace alnair {
@@ -19,6 +20,7 @@ struct Node {
   std::shared_ptr<Tier> spill;       // likewise: directories
   std::shared_ptr<Catalog> catalog;  // likewise
   std::unique_ptr<TieredCache> cache;
+  std::unique_ptr<Flusher> flusher;  // with redis and spill; behind the cache, whose end takes its lease
   std::array<std::shared_ptr<Tier>, 4> tiers() const { return {memory, disk, redis, spill}; }
 
   std::string share_directory;  // for files that all processes of the node map; empty: none

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "cache/directory/io_pool.h"
+
 namespace alnair {
 
 std::optional<DirectorySpace::Account> DirectorySpace::account() {
@@ -14,9 +16,12 @@ std::optional<DirectorySpace::Account> DirectorySpace::account() {
     return std::nullopt;
   }
   Account account;
-  for (const FileInfo& file : listing) account.used_bytes += file.bytes;
-  account.limit_bytes = limit_bytes_;
-  if (limit_bytes_ == 0) {
+  for (const FileInfo& file : listing) {
+    account.used_bytes += file.bytes;
+    account.relied_on |= file.name == kReliedOnFile;
+  }
+  account.limit_bytes = options_.limit_bytes;
+  if (options_.limit_bytes == 0) {
     DiskSpace space;
     if (const int error = files_.files()->space(files_.directory(), space); error < 0) {
       files_.fault(error, "measure", "");
@@ -42,18 +47,43 @@ bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
     const auto chosen = victim(requester);
     if (!chosen) return false;
     const auto& [slot, segment] = *chosen;
-    const std::string name = segment_name(segment.nonce);
-    const int error = files_.files()->remove(files_.path(name));
-    if (error < 0 && !is_gone(error)) {
-      files_.fault(error, "remove", name);
-      return false;
-    }
+    // Who cannot tell those who rely on the chunks may not drop them.
+    if (now->relied_on && !options_.before_drop) return false;
+    if (!drop(segment.nonce)) return false;
     index_.remove(slot);
     files_.forget(segment.nonce);
     now->used_bytes -= std::min(now->used_bytes, segment.bytes);
     metrics().add(files_.id(), TierCounter::kEvictedBytes, segment.bytes);
   }
   return true;
+}
+
+int DirectorySpace::remove(const std::string& name) {
+  const int error = files_.files()->remove(files_.path(name));
+  return error < 0 && !is_gone(error) ? files_.fault(error, "remove", name) : 0;
+}
+
+bool DirectorySpace::drop(const SegmentNonce& segment) {
+  const std::string name = segment_name(segment), leaving = leaving_segment_name(segment);
+  if (!options_.before_drop) return remove(name) == 0;
+  int error = 0;
+  const auto footer = files_.read_footer(segment, error);
+  if (!footer) return (error == 0 || is_gone(error)) && remove(name) == 0;  // damaged, or gone: nobody finds it durable
+  error = files_.files()->rename(files_.path(name), files_.path(leaving));  // step 1
+  if (is_gone(error)) return true;
+  if (error < 0) {
+    files_.fault(error, "rename", name);
+    return false;
+  }
+  std::vector<ContentHash> hashes;
+  hashes.reserve(footer->entries.size());
+  for (const SegmentEntry& entry : footer->entries) hashes.push_back(entry.hash);
+  IoPool::note_progress();
+  if (!options_.before_drop(hashes)) {  // step 2
+    files_.files()->rename(files_.path(leaving), files_.path(name));
+    return false;
+  }
+  return remove(leaving) == 0;  // step 3
 }
 
 std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim(DatasetTag requester) const {

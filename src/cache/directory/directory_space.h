@@ -3,10 +3,21 @@
 // Files are counted as they are, each time a segment is opened: no counter that a killed process could leave
 // wrong. An open segment counts with the size that it reserved. Blocks; used under the directory's lock, by
 // one thread.
+//
+// How a segment leaves a directory on whose durability somebody relies (Redis may evict what is here, DirectoryOptions::
+// before_drop), so that this process may die between any two steps, and others may find chunks durable at any time:
+//
+//  1. Rename "<nonce>.segment" to "<nonce>.leaving". Who looks from now on (durable()) does not find its chunks here. Who relied
+//     on an earlier look, looks again after it has done so, and takes it back.
+//  2. Tell who relies on its chunks; they no longer do. If they cannot be told, rename it back.
+//  3. Remove the file.
+//
+// After a death before step 3 the segment is whole. Whoever has seen its name for a minute renames it back.
 #pragma once
 
 #include "alnair/dataset/dataset.h"
 #include "cache/directory/directory_index.h"
+#include "cache/directory/directory_tier.h"
 #include "cache/directory/segment_files.h"
 #include "cache/policy.h"
 
@@ -20,18 +31,18 @@ class DirectorySpace {
     return policy_for(policy == EvictionPolicy::kS3Fifo ? EvictionPolicy::kLru : policy);
   }
 
-  // `limit_bytes` 0: a tenth of the disk stays free.
   DirectorySpace(const DirectoryShare& share, SegmentFiles& files, DirectoryIndex& index,
-                 std::uint64_t limit_bytes, EvictionPolicy policy)
+                 const DirectoryOptions& options)
       : share_(share),
         files_(files),
         index_(index),
-        limit_bytes_(limit_bytes),
-        policy_(directory_policy(policy)) {}
+        options_(options),
+        policy_(directory_policy(options.eviction)) {}
 
   struct Account {
     std::uint64_t used_bytes = 0;
     std::uint64_t limit_bytes = 0;
+    bool relied_on = false;  // kReliedOnFile is there
   };
   // nullopt: the directory cannot be read (a fault was counted).
   std::optional<Account> account();
@@ -44,11 +55,13 @@ class DirectorySpace {
 
  private:
   std::optional<std::pair<std::uint32_t, KnownSegment>> victim(DatasetTag requester) const;
+  bool drop(const SegmentNonce& segment);
+  int remove(const std::string& name);  // one that is gone is success
 
   const DirectoryShare& share_;
   SegmentFiles& files_;
   DirectoryIndex& index_;
-  const std::uint64_t limit_bytes_;
+  const DirectoryOptions& options_;
   const Policy& policy_;
 };
 

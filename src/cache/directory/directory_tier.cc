@@ -132,7 +132,7 @@ struct DirectoryTier::State : std::enable_shared_from_this<DirectoryTier::State>
         joined(std::move(user)),
         index(std::move(entries)),
         files(folder(options), options.files, options.id, options.name),
-        space(*share, files, *index, options.limit_bytes, options.eviction),
+        space(*share, files, *index, options),
         writer(options, *share, files, *index, space, open_chunks),
         scanned(index->table().shared().scanned != 0),
         writing({1, options.stall_limit, [this] { files.fault(-ETIMEDOUT, "write to", ""); }}),
@@ -418,6 +418,20 @@ void DirectoryTier::flush() {
   if (!state_->writer.has_older(Clock::time_point::max())) return;
   run_and_wait(state_->writing, [state = state_] { state->writer.seal(); });
   state_->later([](State& state) { state.writer.merge(); });
+}
+
+void DirectoryTier::durable(std::span<const ContentHash> hashes, std::span<bool> durable) {
+  const auto listed = std::make_shared<std::atomic<bool>>(false);
+  const bool answered = run_and_wait(state_->writing, [listed, state = state_] { *listed = state->writer.scan(true); });
+  for (std::size_t i = 0; i < hashes.size(); ++i)
+    durable[i] = answered && *listed && state_->options.durable && state_->index->find(hashes[i]).count > 0;
+}
+
+std::string DirectoryTier::identity() {
+  const auto identity = std::make_shared<std::string>();
+  const bool answered =
+      run_and_wait(state_->writing, [identity, state = state_] { *identity = state->files.identity(kReliedOnFile); });
+  return answered ? *identity : "";
 }
 
 TierUsage DirectoryTier::usage() const {

@@ -16,6 +16,9 @@
 
 namespace alnair {
 
+// In a directory that Redis relies on: Redis may evict chunks because they are here.
+constexpr std::string_view kReliedOnFile = "relied-on";
+
 struct DirectoryOptions {
   std::string directory;  // made if it is missing (its parent too), mode 0700
   // Not empty: `directory` lies below this one, which other hosts, and as far as `mode` allows other users, write too. It
@@ -36,11 +39,26 @@ struct DirectoryOptions {
   std::chrono::milliseconds rescan_after{500};    // reads look for other hosts' segments no more often
   std::chrono::milliseconds relist_after{0};      // then they do not trust the directory's time of change; 0: they do
   std::size_t read_threads = 8;
+  // Called before chunks leave the directory for want of room, with all of a segment's: tells those who rely on them.
+  // false: they cannot be told, and the segment stays. May take a few seconds.
+  std::function<bool(std::span<const ContentHash>)> before_drop;
   std::uint64_t segment_bytes = 0;    // 0: 64 MiB, or less where the limit is small
   std::shared_ptr<FileSystem> files;  // null: the real one
 };
 
-class DirectoryTier : public Tier {
+// A tier on whose durability others may rely.
+class DurableTier : public Tier {
+ public:
+  // One bool a chunk: whether it would survive the death of this process and host, by a look at the directory that begins after
+  // the call. It may leave afterwards, for want of room: see DirectoryOptions::before_drop. Waits.
+  virtual void durable(std::span<const ContentHash> hashes, std::span<bool> durable) = 0;
+
+  // Names the directory, on all hosts alike; empty: it cannot be told now. Once it is asked for, the directory is marked as one
+  // that is relied on: who cannot call before_drop drops nothing there. Waits.
+  virtual std::string identity() = 0;
+};
+
+class DirectoryTier : public DurableTier {
  public:
   // Makes the directory if need be. Throws CacheError if it belongs to another user, or is no directory (a
   // symbolic link, say); ConfigError if `root` and its parent are missing, or it is no directory. Anything else that is
@@ -58,6 +76,8 @@ class DirectoryTier : public Tier {
   void erase(const ContentHash& hash) override;
   void flush() override;
   TierUsage usage() const override;
+  void durable(std::span<const ContentHash> hashes, std::span<bool> durable) override;
+  std::string identity() override;
 
  private:
   struct State;

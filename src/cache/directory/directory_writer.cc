@@ -19,6 +19,7 @@ constexpr std::size_t kMaxOpenSegments = 4;         // datasets that are written
 constexpr std::uint64_t kMaxWriteBytes = 8u << 20;  // in one call
 constexpr std::int64_t kOrphanAgeNs =
     3'600'000'000'000;  // another host's open segment, unchanged for so long, is nobody's
+constexpr auto kLeavesFor = std::chrono::seconds(60);  // then who dropped the segment has died
 constexpr std::int64_t kSettledAfterNs = 2'000'000'000;
 constexpr auto kFullFor = std::chrono::milliseconds(500);
 
@@ -46,22 +47,23 @@ DirectoryWriter::DirectoryWriter(const DirectoryOptions& options, DirectoryShare
   note_oldest();
 }
 
-void DirectoryWriter::scan() {
+bool DirectoryWriter::scan(bool anyway) {
   FileSystem& system = *files_.files();
   SegmentTable::Shared& shared = index_.table().shared();
   // Before the listing: what changes during it is seen by the next scan. Times are coarse, so that a later
   // change may leave an equal one; hence a time is relied on only when it was long ago.
   const std::int64_t modified = system.modified(files_.directory());
   const bool settled = modified > 0 && modified == shared.settled;
-  if (settled && (options_.relist_after.count() == 0 || Clock::now() < listed_ + options_.relist_after)) return;
+  anyway |= options_.relist_after.count() > 0 && Clock::now() > listed_ + options_.relist_after;
+  if (settled && !anyway) return true;
   const DirectoryShare::Change change = share_.change();
-  if (!change) return;
+  if (!change) return false;
   std::vector<FileInfo> listing;
   int error = modified < 0 ? static_cast<int>(modified) : system.list(files_.directory(), listing);
   if (is_gone(error)) error = 0;  // so are the segments
   if (error < 0) {
     files_.fault(error, "list", "");
-    return;
+    return false;
   }
   std::map<SegmentNonce, std::uint32_t> known;
   for (const auto& [slot, segment] : index_.table().all()) known.emplace(segment.nonce, slot);
@@ -72,6 +74,10 @@ void DirectoryWriter::scan() {
   for (const FileInfo& file : listing) {
     if (const auto nonce = parse_segment_name(file.name)) {
       if (known.erase(*nonce) == 0) load(*nonce, file);
+      leaving_.erase(*nonce);
+    } else if (const auto leaving = parse_leaving_segment_name(file.name)) {
+      bring_back(*leaving);
+      writers = true;
     } else if (const auto open = parse_open_segment_name(file.name)) {
       writers |= !remove_orphan(*open, file);
     }
@@ -83,6 +89,14 @@ void DirectoryWriter::scan() {
   if (!writers && now_ns() - modified > kSettledAfterNs) shared.settled = modified;
   shared.scanned = 1;
   listed_ = Clock::now();
+  return true;
+}
+
+void DirectoryWriter::bring_back(const SegmentNonce& nonce) {
+  const auto [seen, fresh] = leaving_.emplace(nonce, Clock::now());
+  if (fresh || Clock::now() - seen->second < kLeavesFor) return;
+  files_.files()->rename(files_.path(leaving_segment_name(nonce)), files_.path(segment_name(nonce)));
+  leaving_.erase(seen);
 }
 
 void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
@@ -278,7 +292,8 @@ bool DirectoryWriter::copy(const SegmentNonce& from,
   };
   for (const SegmentEntry& entry : footer->entries) {
     const ChunkPlaces places = index_.find(entry.hash);
-    if (!std::all_of(places.begin(), places.end(), is_source)) continue;  // it is elsewhere, too
+    // It is elsewhere, too. In a shared directory another host may be about to give up that other one, and rely on this one.
+    if (options_.root.empty() && !std::all_of(places.begin(), places.end(), is_source)) continue;
     IoPool::note_progress();
     Buffer buffer(entry.length);
     const iovec piece{buffer.data(), entry.length};

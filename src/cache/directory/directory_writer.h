@@ -21,8 +21,9 @@ class DirectoryWriter {
   DirectoryWriter(const DirectoryOptions& options, DirectoryShare& share, SegmentFiles& files,
                   DirectoryIndex& index, DirectorySpace& space, OpenChunks& open_chunks);
 
-  // Brings the index up to date with the directory, if that may have changed since the last scan.
-  void scan();
+  // Brings the index up to date with the directory, if that may have changed since the last scan; or `anyway`. false: it
+  // could not be listed.
+  bool scan(bool anyway = false);
 
   // Writes the chunks into open segments. An outcome is kStored or kRefused.
   void put(std::span<const PutRequest* const> requests, std::span<PutOutcome* const> outcomes);
@@ -53,6 +54,7 @@ class DirectoryWriter {
   void load(const SegmentNonce& nonce, const FileInfo& file);
   void enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns,
              std::int64_t last_used_ns);
+  void bring_back(const SegmentNonce& nonce);
   bool remove_orphan(const OpenSegmentName& name, const FileInfo& file);
 
   const DirectoryOptions& options_;
@@ -62,6 +64,7 @@ class DirectoryWriter {
   DirectorySpace& space_;
   OpenChunks& open_chunks_;
   std::map<DatasetTag, Open> open_;
+  std::map<SegmentNonce, Clock::time_point> leaving_;  // segments that leave, and since when we have seen that
   Clock::time_point listed_{};      // the last time that the whole directory was
   std::atomic<Clock::rep> oldest_;  // when the oldest open segment was opened
   // No room was found for so many bytes: do not look again before that time.

@@ -84,6 +84,10 @@ int FileSystem::rename(const std::string& from, const std::string& to) {
   return result(::rename(from.c_str(), to.c_str()));
 }
 
+int FileSystem::link(const std::string& from, const std::string& to) {
+  return result(::link(from.c_str(), to.c_str()));
+}
+
 int FileSystem::remove(const std::string& path) { return result(::unlink(path.c_str())); }
 
 int FileSystem::make_directory(const std::string& path) {

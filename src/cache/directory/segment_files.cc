@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <system_error>
 
+#include "cache/directory/random.h"
 #include "core/log.h"
 
 namespace alnair {
@@ -118,6 +120,32 @@ std::optional<SegmentFooter> SegmentFiles::read_footer(const File& file, const S
   }
   std::optional<SegmentFooter> footer = decode_footer(std::span(tail).last(*wanted));
   return footer && footer->nonce == nonce ? std::move(footer) : std::nullopt;
+}
+
+std::string SegmentFiles::identity(std::string_view file) {
+  constexpr std::size_t kDigits = 32;
+  const std::string whole = path(std::string(file));
+  const auto read_it = [&]() -> std::string {
+    const int fd = files_->open(whole, O_RDONLY);
+    if (fd < 0) return "";
+    const File opened(files_, fd);
+    std::string text(kDigits, '\0');
+    const iovec piece{text.data(), text.size()};
+    return files_->read(fd, {&piece, 1}, 0) == std::int64_t{kDigits} ? text : "";
+  };
+  if (std::string text = read_it(); !text.empty()) return text;
+  // Under another name first, and linked when it is whole and durable: nobody reads half of it, and nothing is replaced.
+  std::string text = fmt::format("{:016x}{:016x}", random_word(), random_word());
+  const std::string temporary = path(text + ".identity");
+  const int fd = files_->open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (fd < 0) return "";
+  {
+    const File opened(files_, fd);
+    const iovec piece{text.data(), text.size()};
+    if (files_->write(fd, {&piece, 1}, 0) == 0 && files_->sync(fd) >= 0) files_->link(temporary, whole);
+  }
+  files_->remove(temporary);
+  return read_it();
 }
 
 int SegmentFiles::fault(int error, const char* what, const std::string& file) {

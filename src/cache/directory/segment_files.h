@@ -55,6 +55,10 @@ class SegmentFiles {
   // The footer of a sealed segment. nullopt: it is damaged (`error` is 0), or `error` is the -errno.
   std::optional<SegmentFooter> read_footer(const SegmentNonce& nonce, int& error);
 
+  // The text of a small file that names the directory, which is made if it is missing: of all who make it at once, one's
+  // stays. Empty: it cannot be read or made.
+  std::string identity(std::string_view file);
+
   // Counts a fault, and logs the first of each kind. Returns `error`.
   int fault(int error, const char* what, const std::string& file);
 

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::string_view kMagic = "ALNRSEG1";
 constexpr std::string_view kSegmentSuffix = ".segment";
+constexpr std::string_view kLeavingSuffix = ".leaving";
 constexpr std::string_view kOpenSuffix = ".open";
 constexpr std::size_t kNonceAt = 8, kDatasetAt = 24, kRecordsEndAt = 32, kCountAt = 40, kChecksumAt = 56;
 
@@ -35,6 +36,13 @@ std::optional<SegmentNonce> parse_nonce(std::string_view text) {
     if (std::from_chars(at, at + 2, nonce[i], 16).ptr != at + 2) return std::nullopt;
   }
   return nonce;
+}
+
+std::optional<SegmentNonce> parse_name(std::string_view name, std::string_view suffix) {
+  if (!name.ends_with(suffix)) return std::nullopt;
+  name.remove_suffix(suffix.size());
+  const auto nonce = parse_nonce(name);
+  return nonce && hex(*nonce) == name ? nonce : std::nullopt;  // upper case: no name of ours
 }
 
 }  // namespace
@@ -102,12 +110,11 @@ std::optional<SegmentFooter> decode_footer(std::span<const std::byte> bytes) {
 
 std::string segment_name(const SegmentNonce& nonce) { return hex(nonce) + std::string(kSegmentSuffix); }
 
-std::optional<SegmentNonce> parse_segment_name(std::string_view name) {
-  if (!name.ends_with(kSegmentSuffix)) return std::nullopt;
-  const auto nonce = parse_nonce(name.substr(0, name.size() - kSegmentSuffix.size()));
-  if (nonce && segment_name(*nonce) != name) return std::nullopt;  // upper case: no name of ours
-  return nonce;
-}
+std::optional<SegmentNonce> parse_segment_name(std::string_view name) { return parse_name(name, kSegmentSuffix); }
+
+std::string leaving_segment_name(const SegmentNonce& nonce) { return hex(nonce) + std::string(kLeavingSuffix); }
+
+std::optional<SegmentNonce> parse_leaving_segment_name(std::string_view name) { return parse_name(name, kLeavingSuffix); }
 
 std::string open_segment_name(const SegmentNonce& nonce, std::uint64_t node) {
   return fmt::format("{}.{:016x}{}", hex(nonce), node, kOpenSuffix);

@@ -62,6 +62,10 @@ std::optional<SegmentFooter> decode_footer(std::span<const std::byte> footer);
 std::string segment_name(const SegmentNonce& nonce);
 std::optional<SegmentNonce> parse_segment_name(std::string_view name);
 
+// While it leaves a directory that others rely on: see DirectorySpace.
+std::string leaving_segment_name(const SegmentNonce& nonce);
+std::optional<SegmentNonce> parse_leaving_segment_name(std::string_view name);
+
 // While it is written: "<nonce>.<node>.open". `node` is the writer's node memory: its locks tell whether the
 // writer lives.
 std::string open_segment_name(const SegmentNonce& nonce, std::uint64_t node);

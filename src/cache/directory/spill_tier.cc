@@ -11,11 +11,11 @@ namespace {
 
 // Rendezvous hashing: every directory bids for a chunk, and the highest bid wins. So a directory more or less moves only the
 // chunks that it wins or loses, and the order in which directories are named does not matter.
-class SpreadTier : public Tier {
+class SpreadTier : public DurableTier {
  public:
   struct Place {
     std::uint64_t name;  // hash of the directory's
-    std::shared_ptr<Tier> tier;
+    std::shared_ptr<DurableTier> tier;
   };
   explicit SpreadTier(std::vector<Place> places) : places_(std::move(places)) {}
 
@@ -61,6 +61,23 @@ class SpreadTier : public Tier {
   void flush() override {
     for (const Place& place : places_) place.tier->flush();
   }
+  void durable(std::span<const ContentHash> hashes, std::span<bool> durable) override {
+    const Parts parts = split(hashes.size(), [&](std::size_t i) { return hashes[i]; });
+    for (std::size_t place = 0; place < places_.size(); ++place) {
+      std::vector<ContentHash> part;
+      for (const std::size_t i : parts[place]) part.push_back(hashes[i]);
+      const std::unique_ptr<bool[]> results(new bool[part.size()]);
+      if (!part.empty()) places_[place].tier->durable(part, {results.get(), part.size()});
+      for (std::size_t i = 0; i < part.size(); ++i) durable[parts[place][i]] = results[i];
+    }
+  }
+  std::string identity() override {
+    std::vector<std::string> all;
+    for (const Place& place : places_) all.push_back(place.tier->identity());
+    std::sort(all.begin(), all.end());
+    if (all.front().empty()) return "";
+    return fmt::format("{}", fmt::join(all, "+"));
+  }
   TierUsage usage() const override {
     TierUsage sum;
     for (const Place& place : places_) {
@@ -94,7 +111,7 @@ class SpreadTier : public Tier {
 
 }  // namespace
 
-std::shared_ptr<Tier> open_spill(const SpillOptions& options) {
+std::shared_ptr<DurableTier> open_spill(const SpillOptions& options) {
   if ((options.mode & 0700) != 0700 || options.mode > 07777)
     throw ConfigError(fmt::format("spill_mode: expected an octal mode that gives the owner all (0700, 2770), not {:o}",
                                   options.mode));
@@ -114,6 +131,7 @@ std::shared_ptr<Tier> open_spill(const SpillOptions& options) {
     directory.limit_bytes = options.limit_bytes;
     directory.eviction = options.eviction;
     directory.durable = true;
+    directory.before_drop = options.before_drop;
     directory.id = TierId::kSpill;
     directory.name = "spill";
     directory.stall_limit = options.stall_limit;

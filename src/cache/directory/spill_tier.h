@@ -18,6 +18,7 @@ struct SpillOptions {
   std::string node_directory;     // as DirectoryOptions has it
   std::uint64_t limit_bytes = 0;  // of this namespace and domain, in each directory; 0: a tenth of the disk stays free
   EvictionPolicy eviction = EvictionPolicy::kNone;
+  std::function<bool(std::span<const ContentHash>)> before_drop;  // as DirectoryOptions has it
 
   std::chrono::milliseconds rescan_after{2'000};   // how soon other hosts' chunks are found, at best
   std::chrono::milliseconds relist_after{30'000};  // and at worst, where a file system's times mislead
@@ -26,6 +27,6 @@ struct SpillOptions {
 
 // Throws ConfigError for a directory that cannot be meant (relative; no directory; missing with its parent), for one that is
 // named twice, and for a mode without rwx for the owner. What else is wrong with a directory makes it miss.
-std::shared_ptr<Tier> open_spill(const SpillOptions& options);
+std::shared_ptr<DurableTier> open_spill(const SpillOptions& options);
 
 }  // namespace alnair

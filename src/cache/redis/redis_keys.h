@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "alnair/core/hash.h"
 
@@ -19,7 +21,13 @@ class RedisKeys {
 
   const std::string& prefix() const { return prefix_; }
   std::string format() const { return prefix_ + "format"; }
+  std::string directory() const { return prefix_ + "directory"; }  // the identity of the one that vouches for chunks
   std::string chunk(const ContentHash& hash) const { return prefix_ + hash.hex(); }
+  // What matches chunks; of other keys, only some whose names are as long. `hash_of` tells.
+  std::string chunk_pattern() const { return prefix_ + std::string(64, '?'); }
+  std::optional<ContentHash> hash_of(std::string_view key) const {
+    return key.starts_with(prefix_) ? ContentHash::from_hex(key.substr(prefix_.size())) : std::nullopt;
+  }
   std::string index_bucket(const ChunkId& id) const {
     return fmt::format("{}i:{:04x}", prefix_, first64(id) % kIndexBuckets);
   }

@@ -1,0 +1,224 @@
+// The flusher on real Redis and a real directory: what Redis evicts is in the directory.
+#include "cache/redis/flusher.h"
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <thread>
+
+#include "cache/directory/spill_tier.h"
+#include "cache/redis/cluster_over_redis.h"
+#include "cache/tier_contract.h"
+#include "directory_support.h"
+#include "support/redis_servers.h"
+#include "support/temporary_directory.h"
+
+namespace alnair {
+namespace {
+
+using namespace testing;
+using namespace std::chrono_literals;
+using testing::disk::count_hits;
+using testing::disk::hashes_of;
+using testing::disk::make_chunks;
+
+// A node: what it shares of Redis and directory, and its flusher.
+struct FlusherNode {
+  FlusherNode(const RedisServer& server, const std::string& nfs, const std::string& node_directory, std::uint64_t limit)
+      : client(redis::open(server.url())), tier(std::make_shared<RedisTier>(client, keys)) {
+    cluster = std::make_shared<ClusterOverRedis>(client, keys, tier, 64u << 20, Leases::Timing{500ms, 60s});
+    SpillOptions options;
+    options.directories = {nfs};
+    options.node_directory = node_directory;
+    options.limit_bytes = limit;
+    options.rescan_after = 0ms;
+    options.before_drop = [this](std::span<const ContentHash> hashes) {
+      return Flusher::keep_in_redis(*client, keys, hashes);
+    };
+    directory = open_spill(options);
+    flusher = std::make_unique<Flusher>(client, keys, tier, directory, cluster, Flusher::Options{});
+  }
+
+  const RedisKeys keys{"test", "default"};
+  const std::shared_ptr<redis::Client> client;
+  const std::shared_ptr<RedisTier> tier;
+  std::shared_ptr<Cluster> cluster;
+  std::shared_ptr<DurableTier> directory;
+  std::unique_ptr<Flusher> flusher;
+};
+
+class FlusherTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<FlusherNode> node(int number, std::uint64_t limit = 256u << 20) {
+    return std::make_unique<FlusherNode>(server_, root_ / "nfs", root_ / ("node" + std::to_string(number)), limit);
+  }
+  std::int64_t ttl(const ContentHash& hash) {
+    return server_.command({"PTTL", RedisKeys("test", "default").chunk(hash)}).integer;
+  }
+  static std::size_t stored(Tier& tier, const std::vector<PutRequest>& chunks) { return disk::count_stored(tier, chunks); }
+
+  TemporaryDirectory root_;
+  RedisServer server_{{.arguments = {"--maxmemory", "20mb", "--maxmemory-policy", "volatile-ttl"}}};
+};
+
+TEST_F(FlusherTest, ChunksGetAnExpiryOnceTheyAreDurable) {
+  const auto one = node(1);
+  const auto chunks = make_chunks(20, 50'000, 1);
+  ASSERT_EQ(stored(*one->tier, chunks), 20u);
+  const auto round = one->flusher->run_once(true);
+  EXPECT_TRUE(round.elected && round.guaranteed);
+  EXPECT_EQ(round.dirty_chunks, 20u);
+  EXPECT_EQ(round.written_bytes, 20u * 50'000);
+  EXPECT_EQ(round.released_chunks, 20u);
+  for (const auto& chunk : chunks) EXPECT_GT(ttl(chunk.hash), 2'000'000'000'000);
+  EXPECT_EQ(count_hits(*one->directory, chunks), 20u);
+  EXPECT_EQ(one->flusher->run_once(true).dirty_chunks, 0u) << "nothing is left to do";
+  EXPECT_EQ(server_.text({"GET", "test:default:directory"}), one->directory->identity());
+}
+
+TEST_F(FlusherTest, NothingIsEvictedThatTheDirectoryDoesNotHave) {
+  const auto one = node(1);
+  std::vector<PutRequest> kept;
+  for (std::uint64_t batch = 0; batch < 60; ++batch) {
+    const auto chunks = make_chunks(10, 100'000, batch);  // 60 MB in all, into 20
+    std::vector<PutOutcome> outcomes(chunks.size());
+    one->tier->put(chunks, outcomes);
+    for (std::size_t i = 0; i < chunks.size(); ++i)
+      if (outcomes[i] == PutOutcome::kStored) kept.push_back(chunks[i]);
+    one->flusher->run_once();
+  }
+  EXPECT_GT(kept.size(), 300u) << "Redis takes more than it has room for";
+  const auto info = server_.text({"INFO", "stats"});
+  const auto evicted = std::stoull(info.substr(info.find("evicted_keys:") + 13));
+  EXPECT_GT(evicted, 50u);
+  std::size_t lost = 0;
+  for (const auto& chunk : kept) {
+    if (same_bytes(get_one(*one->tier, chunk.hash), {chunk.hash, chunk.bytes})) continue;
+    lost += !same_bytes(get_one(*one->directory, chunk.hash), {chunk.hash, chunk.bytes});
+  }
+  EXPECT_EQ(lost, 0u);
+}
+
+TEST_F(FlusherTest, WithoutAFlusherWritesAreRefusedAndReadsGoOn) {
+  const auto one = node(1);
+  std::vector<PutRequest> kept;
+  for (std::uint64_t batch = 0; batch < 30; ++batch)
+    for (const auto& chunk : make_chunks(10, 100'000, batch))
+      if (stored(*one->tier, {chunk}) == 1) kept.push_back(chunk);
+  EXPECT_LT(kept.size(), 200u);
+  EXPECT_EQ(count_hits(*one->tier, kept), kept.size());
+}
+
+TEST_F(FlusherTest, WhatLeavesTheDirectoryStaysInRedis) {
+  const auto one = node(1, 3u << 20);
+  const auto first = make_chunks(10, 100'000, 1, 1), second = make_chunks(25, 100'000, 2, 2);
+  ASSERT_EQ(stored(*one->tier, first), 10u);
+  ASSERT_EQ(one->flusher->run_once(true).released_chunks, 10u);
+  for (const auto& chunk : first) ASSERT_GT(ttl(chunk.hash), 0);
+  stored(*one->directory, second);  // drops the first ones
+  std::size_t gone = 0;
+  for (const auto& chunk : first) {
+    if (get_one(*one->directory, chunk.hash)) continue;
+    ++gone;
+    EXPECT_EQ(ttl(chunk.hash), -1);
+  }
+  EXPECT_GT(gone, 0u);
+}
+
+TEST_F(FlusherTest, WhatRedisCannotBeToldOfStays) {
+  const auto one = node(1, 3u << 20);
+  const auto first = make_chunks(10, 100'000, 1, 1);
+  ASSERT_EQ(stored(*one->tier, first), 10u);
+  ASSERT_EQ(one->flusher->run_once(true).released_chunks, 10u);
+  server_.kill();
+  EXPECT_LT(stored(*one->directory, make_chunks(25, 100'000, 2, 2)), 25u);
+  EXPECT_EQ(count_hits(*one->directory, first), 10u);
+  // Nor does one drop anything there who does not know of Redis.
+  SpillOptions without;
+  without.directories = {root_ / "nfs"};
+  without.limit_bytes = 3u << 20;
+  without.eviction = EvictionPolicy::kLru;
+  without.key_namespace = "alnair";
+  const auto stranger = open_spill(without);
+  stored(*stranger, make_chunks(25, 100'000, 3, 3));
+  EXPECT_EQ(count_hits(*one->directory, first), 10u);
+}
+
+TEST_F(FlusherTest, AnotherDirectoryVouchesForNothingThatItDoesNotHave) {
+  const auto chunks = make_chunks(10, 50'000, 1);
+  {
+    const auto one = node(1);
+    ASSERT_EQ(stored(*one->tier, chunks), 10u);
+    ASSERT_EQ(one->flusher->run_once(true).released_chunks, 10u);
+  }
+  std::filesystem::remove_all(root_ / "nfs");
+  const auto two = node(2);
+  EXPECT_TRUE(eventually([&] { return two->flusher->run_once(true).released_chunks == 10; }));
+  EXPECT_EQ(count_hits(*two->directory, chunks), 10u);
+  EXPECT_EQ(server_.text({"GET", "test:default:directory"}), two->directory->identity());
+}
+
+TEST_F(FlusherTest, OneOfTwoIsElectedAndTheOtherTakesOver) {
+  auto one = node(1);
+  const auto two = node(2);
+  EXPECT_TRUE(one->flusher->run_once().elected);
+  EXPECT_FALSE(two->flusher->run_once().elected);
+  EXPECT_TRUE(one->flusher->run_once().elected);
+  one->cluster->close();
+  EXPECT_TRUE(eventually([&] { return two->flusher->run_once().elected; }));
+}
+
+TEST_F(FlusherTest, UnderOtherPoliciesItDoesNothing) {
+  server_.command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
+  const auto one = node(1);
+  ASSERT_EQ(stored(*one->tier, make_chunks(5, 50'000, 1)), 5u);
+  const auto round = one->flusher->run_once(true);
+  EXPECT_TRUE(round.elected);
+  EXPECT_FALSE(round.guaranteed);
+  EXPECT_EQ(round.written_bytes, 0u);
+}
+
+TEST_F(FlusherTest, AFlusherThatIsKilledLeavesNothingThatMayBeLost) {
+  const auto chunks = make_chunks(60, 100'000, 1);
+  {
+    const auto one = node(1);
+    ASSERT_EQ(stored(*one->tier, chunks), 60u);
+  }
+  for (int step = 0; step < 8; ++step) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const auto victim = node(10 + step);
+      while (!victim->flusher->run_once().elected) std::this_thread::sleep_for(10ms);
+      std::thread([step] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5 * step));
+        kill(getpid(), SIGKILL);
+      }).detach();
+      for (;;) victim->flusher->run_once(true);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    // Whatever has an expiry is in the directory, in the eyes of a host that looks for the first time.
+    std::vector<PutRequest> evictable;
+    for (const auto& chunk : chunks)
+      if (ttl(chunk.hash) > 0) evictable.push_back(chunk);
+    const auto other = node(100 + step);
+    EXPECT_EQ(count_hits(*other->directory, evictable), evictable.size()) << step;
+  }
+  const auto last = node(200);
+  EXPECT_TRUE(eventually([&] {
+    last->flusher->run_once(true);
+    return std::all_of(chunks.begin(), chunks.end(), [&](const auto& chunk) { return ttl(chunk.hash) > 0; });
+  }));
+}
+
+TEST(FlusherExpiryTest, KeepsTheOrderOfPrioritiesFarInTheFuture) {
+  EXPECT_LT(expiry_of(0), expiry_of(1));
+  EXPECT_GT(expiry_of(0), 4'000'000'000'000);
+  EXPECT_EQ(expiry_of(~std::uint64_t{0}), expiry_of(std::uint64_t{1} << 52));
+}
+
+}  // namespace
+}  // namespace alnair
