@@ -26,9 +26,10 @@ using testing::disk::make_chunks;
 
 // A node: what it shares of Redis and directory, and its flusher.
 struct FlusherNode {
-  FlusherNode(const RedisServer& server, const std::string& nfs, const std::string& node_directory, std::uint64_t limit)
+  FlusherNode(const RedisServer& server, const std::string& nfs, const std::string& node_directory, std::uint64_t limit,
+              std::chrono::milliseconds lease)
       : client(redis::open(server.url())), tier(std::make_shared<RedisTier>(client, keys)) {
-    cluster = std::make_shared<ClusterOverRedis>(client, keys, tier, 64u << 20, Leases::Timing{500ms, 60s});
+    cluster = std::make_shared<ClusterOverRedis>(client, keys, tier, 64u << 20, Leases::Timing{lease, 60s});
     SpillOptions options;
     options.directories = {nfs};
     options.node_directory = node_directory;
@@ -51,8 +52,8 @@ struct FlusherNode {
 
 class FlusherTest : public ::testing::Test {
  protected:
-  std::unique_ptr<FlusherNode> node(int number, std::uint64_t limit = 256u << 20) {
-    return std::make_unique<FlusherNode>(server_, root_ / "nfs", root_ / ("node" + std::to_string(number)), limit);
+  std::unique_ptr<FlusherNode> node(int number, std::uint64_t limit = 256u << 20, std::chrono::milliseconds lease = 60s) {
+    return std::make_unique<FlusherNode>(server_, root_ / "nfs", root_ / ("node" + std::to_string(number)), limit, lease);
   }
   std::int64_t ttl(const ContentHash& hash) {
     return server_.command({"PTTL", RedisKeys("test", "default").chunk(hash)}).integer;
@@ -189,7 +190,7 @@ TEST_F(FlusherTest, AFlusherThatIsKilledLeavesNothingThatMayBeLost) {
   for (int step = 0; step < 8; ++step) {
     const pid_t child = fork();
     if (child == 0) {
-      const auto victim = node(10 + step);
+      const auto victim = node(10 + step, 256u << 20, 500ms);
       while (!victim->flusher->run_once().elected) std::this_thread::sleep_for(10ms);
       std::thread([step] {
         std::this_thread::sleep_for(std::chrono::milliseconds(5 * step));
