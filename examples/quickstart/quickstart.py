@@ -102,12 +102,15 @@ def main() -> int:
             where = {name: value for name, value in where.items() if value is not None}
             training.train(where, HOME / "cache", options.epochs, options.workers, progress)
         return 0
-    except BaseException:
-        if not stopping.is_set():
-            raise
+    except BaseException as error:
         progress.clear()
-        print("Stopped.", file=sys.stderr)
-        return 130
+        if stopping.is_set():
+            print("Stopped.", file=sys.stderr)
+            return 130
+        if isinstance(error, OSError) or type(error).__module__ == "alnair.errors":  # it says what to do
+            print(f"quickstart: {error}", file=sys.stderr)
+            return 1
+        raise
 
 
 def serve_fashion_mnist(stack: contextlib.ExitStack, share: float, progress: Progress) -> dict:

@@ -185,6 +185,33 @@ TEST_F(NodeMemoryTest, TransitHoldsItsShareAndDropsConsumedSegmentsFirstThenTheO
   EXPECT_TRUE(memory->find(kept.hash));
 }
 
+TEST_F(NodeMemoryTest, WhatFitsUsesTransitsRoomUntilTransitNeedsIt) {
+  const auto memory = open();
+  memory->hold_dataset(1);
+  const auto kept = [&memory] {
+    int count = 0;
+    for (std::uint64_t i = 0; i < 140; ++i) count += memory->find(make_chunk(i, 100'000).hash) ? 1 : 0;
+    return count;
+  };
+  // 14 of 16 MB.
+  for (std::uint64_t i = 0; i < 140; ++i) ASSERT_EQ(put_one(*memory, make_chunk(i, 100'000), 1), PutOutcome::kStored) << i;
+  EXPECT_EQ(kept(), 140);
+
+  for (std::uint64_t i = 1000; i < 1100; ++i) {
+    const Chunk chunk = make_chunk(i, 100'000);
+    // Refused for a moment while this process's janitor, descheduled, still maps what was evicted.
+    while (put_one(*memory, chunk, 1, true) == PutOutcome::kRefused) std::this_thread::yield();
+    ASSERT_TRUE(memory->find(chunk.hash));
+    ASSERT_LE(memory->usage().used_bytes, 16 * kMiB);
+  }
+  EXPECT_LE(memory->usage().transit_bytes, 4 * kMiB);
+  EXPECT_LT(kept(), 130);
+  EXPECT_GT(kept(), 90);
+  EXPECT_FALSE(memory->find(make_chunk(0, 100'000).hash)) << "the oldest go";
+  EXPECT_EQ(put_one(*memory, make_chunk(2000, 1'000'000), 1), PutOutcome::kRefused) << "transit is in use";
+  memory->release_dataset(1);
+}
+
 TEST_F(NodeMemoryTest, AChunkConsumedTwiceCountsOnce) {
   const auto memory = open();
   const Chunk first = make_chunk(1, 400'000), second = make_chunk(2, 400'000);

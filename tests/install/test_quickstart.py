@@ -1,4 +1,5 @@
 """The quickstart, as a user runs it: a real S3 server, real images, real training."""
+import ctypes
 import os
 import re
 import shutil
@@ -76,6 +77,44 @@ def test_ctrl_c_leaves_no_process_and_no_half_written_file(home, delay, stop):
     assert processes_of(home) == []
     half_written = [path for path in (home / "alnair-quickstart").glob("images-*")] if (home / "alnair-quickstart").exists() else []
     assert half_written == []
+
+
+@pytest.fixture
+def own_bucket(tmp_path):
+    """The endpoint of somebody's own S3 server, with pictures of three colours in s3://mine/pictures."""
+    image = pytest.importorskip("PIL.Image")
+    for number in range(60):
+        colour = ("red", "green", "blue")[number % 3]
+        path = tmp_path / "mine" / "pictures" / colour / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (40 + number, 50), colour).save(path)
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(
+            [os.environ["ALNAIR_TEST_RCLONE"], "serve", "s3", "-v", "--addr", "127.0.0.1:0", "--auth-key", "own,secret", tmp_path],
+            env={**os.environ, "RCLONE_CONFIG": os.devnull}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL))  # PR_SET_PDEATHSIG
+    deadline = time.monotonic() + 60
+    while (started := re.search(r"Starting s3 server on \[(http://[^/]+)/", (tmp_path / "log").read_text())) is None:
+        assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    yield started[1]
+    server.kill()
+    server.wait()
+
+
+@pytest.mark.timeout(600)
+def test_your_own_images_are_read_from_your_own_server(home, own_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "own")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    where = ["--source", "s3://mine/pictures", "--endpoint-url", own_bucket, "--workers", "0"]
+    epochs, output = epochs_of(start(home, *where, "--epochs", "2"))
+    assert [gets for gets, *_ in epochs] == [60, 0], output
+    assert "3 classes" in output
+
+    run = start(home, "--source", "s3://mine/pictrues", *where[2:])
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 1
+    assert re.search(r"^quickstart: no object in s3://mine@\S+ matches 'pictrues'; near it: 'pictures/'$", output, re.MULTILINE), output
 
 
 def test_help_needs_nothing():

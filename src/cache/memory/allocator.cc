@@ -165,7 +165,7 @@ bool SegmentAllocator::extend(const OwnedSegment& segment, const SegmentKind& ki
     if (error == 0) return true;
     if (error == EINTR) continue;
     ++faults_;
-    if (error != ENOSPC || !evict_one(kind, count_blocks(false), survivors)) return false;
+    if (error != ENOSPC || !evict_one(kind, kind.area, count_blocks(false), survivors)) return false;
   }
 }
 

@@ -95,7 +95,7 @@ class SegmentAllocator {
   Blocks count_blocks(bool remove_orphans);
   void free_dead_segments();
   bool make_room(const SegmentKind& kind, std::uint64_t bytes, std::vector<Survivor>* survivors);
-  bool evict_one(const SegmentKind& kind, const Blocks& blocks, std::vector<Survivor>* survivors);
+  bool evict_one(const SegmentKind& kind, SegmentArea area, const Blocks& blocks, std::vector<Survivor>* survivors);
   std::optional<Eviction> choose_transit(const std::vector<std::uint32_t>& slots) const;
   void evict(std::uint32_t number);
   void rescue(std::uint32_t number, std::vector<Survivor>& survivors);

@@ -89,25 +89,28 @@ void SegmentAllocator::free_dead_segments() {
   }
 }
 
+// While nothing passes through, what is kept may use transit's room as well: a dataset that fits, fits whole. Transit takes it
+// back when it needs it, from datasets that live jobs hold, too.
 bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
                                  std::vector<Survivor>* survivors) {
   const bool transit = kind.area == SegmentArea::kTransit;
   const MemoryLimits& limits = control_.limits();
   // The index may double at any time: as much again as it takes is kept free for it.
-  const std::uint64_t growth = index_.bytes();
-  const std::uint64_t budget =
-      transit ? limits.transit : limits.limit - std::min(limits.limit, limits.transit + growth);
+  const std::uint64_t all = limits.limit - std::min(limits.limit, index_.bytes());
   segments_.drop_evicted();
   free_dead_segments();
   for (int patience = clock_() < impatient_until_ ? 0 : kDeadPauses;;) {
     const Blocks blocks = count_blocks(true);
     const std::uint64_t used = transit ? blocks.transit : blocks.total - blocks.transit;
     const std::uint64_t dead = transit ? blocks.dead_transit : blocks.dead;
-    if (used + bytes <= budget) return true;
+    const std::uint64_t budget =
+        transit ? limits.transit : all - std::min(all, blocks.transit > 0 ? limits.transit : 0);
+    const std::uint64_t living = blocks.total - blocks.dead - blocks.dead_transit;
+    if (used + bytes <= budget && blocks.total + bytes <= all) return true;
     // Room that is on its way: evicted segments go when their last process unmaps them. Evicting more in the
     // meantime would throw away everything. Mostly that is a matter of microseconds (this process's janitor is at it);
     // but a View may hold them for long.
-    if (used - dead + bytes <= budget) {
+    if (used - dead + bytes <= budget && living + bytes <= all) {
       if (patience-- == 0) {
         impatient_until_ = clock_() + kRefusalMilliseconds;
         return false;
@@ -117,13 +120,15 @@ bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
       free_dead_segments();
       continue;
     }
-    if (!evict_one(kind, blocks, survivors)) return false;
+    const bool lent = transit && used - dead + bytes <= budget;
+    if (!evict_one(kind, lent ? SegmentArea::kMain : kind.area, blocks, survivors)) return false;
   }
 }
 
-bool SegmentAllocator::evict_one(const SegmentKind& kind, const Blocks& blocks,
+// For `kind`, a segment of transit or of what is kept, as `area` says.
+bool SegmentAllocator::evict_one(const SegmentKind& kind, SegmentArea area, const Blocks& blocks,
                                  std::vector<Survivor>* survivors) {
-  const bool transit = kind.area == SegmentArea::kTransit;
+  const bool transit = area == SegmentArea::kTransit;
   std::map<DatasetTag, bool> held;
   std::vector<std::uint32_t> slots;
   std::vector<SegmentInfo> infos;
@@ -144,11 +149,17 @@ bool SegmentAllocator::evict_one(const SegmentKind& kind, const Blocks& blocks,
     infos.push_back({dataset, known->second, slot.area == static_cast<std::uint32_t>(SegmentArea::kMain),
                      slot.sequence(), slot.last_use, blocks.of_slot[number]});
   }
-  const std::optional<Eviction> eviction =
-      transit ? choose_transit(slots) : policy_.choose(infos, kind.dataset);
+  std::optional<Eviction> eviction = transit ? choose_transit(slots) : policy_.choose(infos, kind.dataset);
+  if (!eviction && kind.area == SegmentArea::kTransit && !infos.empty()) {  // what was lent
+    const auto oldest = std::ranges::min_element(infos, {}, [](const SegmentInfo& info) {
+      return std::pair(info.last_use, info.sequence);
+    });
+    eviction = Eviction{static_cast<std::size_t>(oldest - infos.begin()), false};
+  }
+  if (!eviction && kind.area == SegmentArea::kTransit) return false;
   if (!eviction) {
     refused_dataset_ = kind.dataset;
-    refused_until_ = transit ? 0 : clock_() + kRefusalMilliseconds;
+    refused_until_ = clock_() + kRefusalMilliseconds;
     return false;
   }
   const std::uint32_t victim = slots[eviction->victim];
