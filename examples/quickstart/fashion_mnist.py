@@ -1,4 +1,4 @@
-"""Fashion-MNIST, as Debian's package dataset-fashion-mnist brings it, written out as one PNG a file, the class in its path."""
+"""Fashion-MNIST, as Debian's package dataset-fashion-mnist brings it, as pictures with the class in their key."""
 import gzip
 import struct
 from pathlib import Path
@@ -21,16 +21,11 @@ def count_images(share: float) -> int:
     return sum(round(count * share) for _, count in PARTS.values())
 
 
-def write_images(folder: Path, share: float, progress) -> None:
-    """Writes that share of each part to folder/train/dress/00001.png and so on."""
-    written = 0
+def images(share: float):
+    """That share of each part: pairs of a key, train/dress/00001.png, and its picture."""
     for part, (name, count) in PARTS.items():
         (_, height, width), pixels = read_idx(HOME / f"{name}-images-idx3-ubyte.gz")
         _, labels = read_idx(HOME / f"{name}-labels-idx1-ubyte.gz")
-        for class_name in CLASSES:
-            (folder / part / class_name).mkdir(parents=True)
         for number in range(round(count * share)):
             image = Image.frombuffer("L", (width, height), pixels[number * height * width:(number + 1) * height * width])
-            image.save(folder / part / CLASSES[labels[number]] / f"{number:05d}.png")
-            written += 1
-            progress(written)
+            yield f"{part}/{CLASSES[labels[number]]}/{number:05d}.png", image

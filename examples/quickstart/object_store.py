@@ -1,9 +1,9 @@
 """A real S3 server on this machine: `rclone serve s3`, which checks signatures. It dies with this process, however that ends."""
 import ctypes
+import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +16,8 @@ import fashion_mnist
 
 RCLONE = Path(sys.executable).with_name("rclone")
 ACCESS_KEY, SECRET_KEY = "quickstart", "not-a-secret-outside-this-machine"
+PORTION = 2_000  # pictures
+SCRATCH_PREFIX = "images-"
 
 
 def die_with_parent() -> None:
@@ -67,22 +69,25 @@ class ObjectStore:
         self._server.kill()  # it has nothing to lose
         self._server.wait()
 
-    def upload_fashion_mnist(self, share: float, progress) -> str:
-        """Uploads that share of Fashion-MNIST, unless an earlier run has; returns the bucket's name."""
+    def upload_fashion_mnist(self, share: float, scratch: Path, progress) -> str:
+        """Uploads that share of Fashion-MNIST, unless an earlier run has; returns the bucket's name.
+
+        The pictures pass through `scratch` in portions. An upload that was broken off begins anew, over what is there.
+        """
         total = fashion_mnist.count_images(share)
         bucket = f"fashion-{total}"
         complete = self.buckets.parent / f"{bucket}.complete"
         if complete.exists() and (self.buckets / bucket).is_dir():
             return bucket
-        for leftover in (self.buckets / bucket, *self.buckets.parent.glob("images-*")):  # of a run that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            with tempfile.TemporaryDirectory(dir=self.buckets.parent, prefix="images-") as images:
-                fashion_mnist.write_images(Path(images), share, lambda done: progress("Making PNGs", done, total))
-                self._copy(images, bucket, lambda done: progress("Uploading", done, total))
-        except BaseException:
-            shutil.rmtree(self.buckets / bucket, ignore_errors=True)
-            raise
+        images, done = fashion_mnist.images(share), 0
+        while portion := list(itertools.islice(images, PORTION)):
+            with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
+                for key, image in portion:
+                    path = Path(folder, key)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    image.save(path)
+                self._copy(folder, bucket, lambda count: progress("Uploading", done + count, total))
+            done += len(portion)
         complete.touch()
         return bucket
 
@@ -92,8 +97,8 @@ class ObjectStore:
             "RCLONE_CONFIG_STORE_ENDPOINT": self.endpoint_url, "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": ACCESS_KEY,
             "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": SECRET_KEY, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
         copy = subprocess.Popen(
-            [RCLONE, "copy", folder, f"store:{bucket}", "--transfers=16", "--no-traverse", "--s3-no-head", "--use-json-log",
-             "--stats=200ms", "--stats-log-level=NOTICE"],
+            [RCLONE, "copy", folder, f"store:{bucket}", "--transfers=16", "--no-traverse", "--ignore-times", "--s3-no-head",
+             "--use-json-log", "--stats=200ms", "--stats-log-level=NOTICE"],
             env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         try:
             errors = []

@@ -1,13 +1,12 @@
 """Trains a small network on images in S3, through Alnair. See `run --help`, which sets up what this needs."""
 import argparse
 import contextlib
+import ctypes
 import fcntl
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
-import threading
 import time
 import zlib
 from pathlib import Path
@@ -15,26 +14,61 @@ from pathlib import Path
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alnair-quickstart"
 MEMORY = Path(f"/dev/shm/alnair-quickstart-{os.getuid()}-{zlib.crc32(bytes(HOME)):08x}")  # one for each HOME, as the lock is
 FASHION_MNIST_SHARE = 1 / 7  # 10,000 of the 70,000 images
+PNG_END = b"IEND\xaeB`\x82"
 
 
-stopping = threading.Event()
+def scratch() -> Path:
+    """Where pictures may be for a moment on their way into a bucket."""
+    shared = Path(f"{MEMORY}-images")
+    with contextlib.suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+        if shutil.disk_usage(shared).free > 32 << 20:
+            return shared
+    return HOME
 
 
-def stop_within_a_second(signal_number, frame) -> None:
-    """Ctrl-C: unwinds as usual, but does not wait long for anything."""
-    stopping.set()
-    signal.signal(signal_number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch takes the end of a worker for a failure
-    kill_workers()
-    deadline = threading.Timer(0.6, lambda: (kill_workers(), os._exit(130)))
-    deadline.daemon = True
-    deadline.start()
-    raise KeyboardInterrupt
+def supervised(work) -> int:
+    """Runs `work` in a process group of its own, and returns its exit status. Ctrl-C ends that group at once.
+
+    The training may be deep in C++ (importing PyTorch, an optimiser's step), where no handler of Python runs; this process only
+    waits. Killing is safe: it is what the cache is built for.
+    """
+    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends | {signal.SIGCHLD})
+    process = ctypes.CDLL(None)
+    process.prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what `work` started becomes ours when it is gone
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        process.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends | {signal.SIGCHLD})
+        sys.exit(work())
+    with contextlib.suppress(OSError):  # whoever comes first
+        os.setpgid(child, child)
+    while signal.sigwait(ends | {signal.SIGCHLD}) == signal.SIGCHLD:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+    os.killpg(child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    remove_half_written()
+    print(("\r\033[K" if sys.stderr.isatty() else "") + "Stopped.", file=sys.stderr)
+    return 130
 
 
-def kill_workers() -> None:
-    for worker in multiprocessing.active_children():
-        worker.kill()
+def remove_half_written() -> None:
+    """Removes pictures on their way into a bucket, and the objects there that the server has not written to their end."""
+    shutil.rmtree(f"{MEMORY}-images", ignore_errors=True)
+    for leftover in HOME.glob("images-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for bucket in HOME.glob("s3/fashion-*"):
+        if (HOME / f"{bucket.name}.complete").exists():
+            continue
+        for path in bucket.glob("**/*.png"):
+            if path.stat().st_mtime > time.time() - 60 and not path.read_bytes().endswith(PNG_END):
+                path.unlink()
 
 
 class Progress:
@@ -74,10 +108,7 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    options = parse_arguments()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_within_a_second)
+def main(options: argparse.Namespace) -> int:
     progress = Progress()
     try:
         HOME.mkdir(parents=True, exist_ok=True)
@@ -87,6 +118,7 @@ def main() -> int:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 sys.exit("Another quickstart of yours is running.")
+            remove_half_written()  # of a run that was killed
             if options.fresh:
                 shutil.rmtree(HOME / "cache", ignore_errors=True)
                 shutil.rmtree(MEMORY, ignore_errors=True)
@@ -102,11 +134,8 @@ def main() -> int:
             where = {name: value for name, value in where.items() if value is not None}
             training.train(where, HOME / "cache", options.epochs, options.workers, progress)
         return 0
-    except BaseException as error:
+    except Exception as error:
         progress.clear()
-        if stopping.is_set():
-            print("Stopped.", file=sys.stderr)
-            return 130
         if isinstance(error, OSError) or type(error).__module__ == "alnair.errors":  # it says what to do
             print(f"quickstart: {error}", file=sys.stderr)
             return 1
@@ -117,7 +146,8 @@ def serve_fashion_mnist(stack: contextlib.ExitStack, share: float, progress: Pro
     import object_store
 
     store = stack.enter_context(object_store.ObjectStore(HOME))
-    bucket = store.upload_fashion_mnist(share, progress)
+    bucket = store.upload_fashion_mnist(share, scratch(), progress)
+    shutil.rmtree(f"{MEMORY}-images", ignore_errors=True)
     progress.clear()
     print(f"Fashion-MNIST is in s3://{bucket}, served at {store.endpoint_url} by rclone, which checks signatures.")
     os.environ["AWS_ACCESS_KEY_ID"] = object_store.ACCESS_KEY
@@ -128,4 +158,5 @@ def serve_fashion_mnist(stack: contextlib.ExitStack, share: float, progress: Pro
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    arguments = parse_arguments()
+    sys.exit(supervised(lambda: main(arguments)))

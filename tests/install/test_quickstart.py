@@ -18,6 +18,10 @@ EPOCH = re.compile(
     r"bytes from S3 ([\d.]+) MB, disk ([\d.]+) MB, memory ([\d.]+) MB; the loop waited [\d.]+ s for data$", re.MULTILINE)
 
 
+def memory_of(home):
+    return f"alnair-quickstart-{os.getuid()}-{zlib.crc32(bytes(home / 'alnair-quickstart')):08x}"
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A cache directory of the test's own, in which the Python environments are those of the machine."""
@@ -25,8 +29,7 @@ def home(tmp_path_factory):
     real = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alnair-dev"
     (where / "alnair-dev").symlink_to(real)
     yield where
-    memory = f"alnair-quickstart-{os.getuid()}-{zlib.crc32(bytes(where / 'alnair-quickstart')):08x}"
-    shutil.rmtree(Path("/dev/shm") / memory, ignore_errors=True)
+    shutil.rmtree(Path("/dev/shm", memory_of(where)), ignore_errors=True)
 
 
 def start(home, *arguments):
@@ -75,8 +78,10 @@ def test_ctrl_c_leaves_no_process_and_no_half_written_file(home, delay, stop):
     run.communicate(timeout=60)
     assert run.returncode != 0
     assert processes_of(home) == []
-    half_written = [path for path in (home / "alnair-quickstart").glob("images-*")] if (home / "alnair-quickstart").exists() else []
-    assert half_written == []
+    assert list((home / "alnair-quickstart").glob("images-*")) == []
+    assert not Path("/dev/shm", memory_of(home) + "-images").exists()
+    pictures = (home / "alnair-quickstart").glob("s3/**/*.png")
+    assert [path for path in pictures if not path.read_bytes().endswith(b"IEND\xaeB`\x82")] == []
 
 
 @pytest.fixture
