@@ -9,6 +9,7 @@
 #include <random>
 #include <thread>
 
+#include "alnair/core/error.h"
 #include "alnair/dataset/dataset.h"
 #include "support/fake_s3.h"
 #include "support/s3_reads.h"
@@ -104,6 +105,40 @@ TEST_F(DatasetS3, AProcessThatIsKilledCostsAtMostWhatItHadInFlight) {
   EXPECT_EQ(status_of(fork_reader(*dataset, 77, true)), 0);
   EXPECT_TRUE(read_all_right(*dataset, 78, false));
   EXPECT_LE(s3_.count(FakeS3::Kind::kGet), kObjects + static_cast<int>(kKills) * opened.s3.max_connections);
+}
+
+// One object that may not be read, or not yet, costs that sample: its error says which one it is and what to do.
+TEST_F(DatasetS3, AnObjectThatIsRefusedOrArchivedIsNamedAndTheOthersAreRead) {
+  s3_.set_fault([](const FakeS3::Asked& asked, Reply& reply) {
+    if (asked.kind != FakeS3::Kind::kGet) return;
+    if (asked.key == "data/1003") reply = FakeS3::error(403, "AccessDenied", "Access Denied");
+    if (asked.key == "data/1005")
+      reply = FakeS3::error(403, "InvalidObjectState", "The operation is not valid for the object's storage class");
+  });
+  const auto dataset = Dataset::open(options());
+  std::vector<std::uint64_t> all(kObjects);
+  std::iota(all.begin(), all.end(), 0);
+  const auto samples = dataset->read_batch(all);
+  const auto message = [&samples](std::size_t i) -> std::string {
+    try {
+      if (samples[i].error) std::rethrow_exception(samples[i].error);
+    } catch (const AccessError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message(3), "Access to s3://bucket/data/1003 was refused (" + s3_.url() +
+                            " answered 403 AccessDenied: Access Denied). Access key id 'TESTKEY' needs the right "
+                            "s3:GetObject there.");
+  EXPECT_EQ(message(5), "s3://bucket/data/1005 is archived: restore it before it can be read (" + s3_.url() +
+                            " answered 403 InvalidObjectState: The operation is not valid for the object's storage class).");
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (i != 3 && i != 5) {
+      EXPECT_EQ(samples[i].bytes.text(), contents_[i]);
+    }
+  }
+  s3_.set_fault(nullptr);  // the right was given, the object restored
+  EXPECT_TRUE(read_all_right(*dataset, 1, false));
 }
 
 TEST_F(DatasetS3, EverySampleIsRightWhateverTheServerDoes) {

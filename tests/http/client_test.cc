@@ -92,7 +92,7 @@ TEST(HttpClient, TellsFailuresApart) {
   EXPECT_EQ(client->call(get(server.url())).failure, HttpFailure::kBroken);
   mode = 2;
   HttpRequest slow = get(server.url());
-  slow.stall_timeout = milliseconds(200);
+  slow.stall_timeout = milliseconds(2'000);
   const HttpResponse stalled = client->call(std::move(slow));
   EXPECT_EQ(stalled.failure, HttpFailure::kStalled);
   EXPECT_EQ(stalled.status, 200);

@@ -259,7 +259,7 @@ def test_ctrl_c_interrupts_any_wait(stalling, read):
     try:
         assert stalled.wait(60)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
         assert "interrupted" in output
         assert process.returncode == 0
     finally:

@@ -128,7 +128,7 @@ TEST(S3Tls, TrustsTheGivenAuthorityAndRefusesOthers) {
 bool in_child(const std::function<bool()>& body) {
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);
+    alarm(60);
     bool good = false;
     try {
       good = body();

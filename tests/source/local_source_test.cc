@@ -192,7 +192,7 @@ TEST(LocalSource, ReadsInAForkedChild) {
   EXPECT_EQ(Reading(*source, {*object, 0, 5}).get(), "12345");  // the parent has threads
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);
+    alarm(60);
     _exit(Reading(*source, {*object, 0, 5}).get() == "12345" ? 0 : 1);
   }
   int status = -1;
@@ -214,7 +214,7 @@ TEST(LocalSource, SurvivesBeingDestroyedByItsOwnCallback) {
       ended.set_value();
     });
   }
-  EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
 }
 
 }  // namespace

@@ -60,9 +60,10 @@ S3Options FakeS3::options() const {
   options.endpoint_url = url();
   options.region = "us-east-1";
   options.credentials = S3Credentials{"TESTKEY", "test secret", ""};
-  options.connect_timeout = std::chrono::milliseconds(2000);
-  options.stall_timeout = std::chrono::milliseconds(500);
-  options.request_timeout = std::chrono::milliseconds(30'000);
+  // A busy machine must not look like a stalled server.
+  options.connect_timeout = std::chrono::milliseconds(10'000);
+  options.stall_timeout = std::chrono::milliseconds(10'000);
+  options.request_timeout = std::chrono::milliseconds(120'000);
   return options;
 }
 

@@ -48,7 +48,7 @@ class FakeS3 {
   std::string url() const { return server_->url(); }
   int port() const { return server_->port(); }
   int connections() const { return server_->connections(); }
-  S3Options options() const;  // path style, keys of its own, short timeouts
+  S3Options options() const;  // path style, keys of its own
 
   void put(const std::string& key, std::string bytes);
   void put(const std::string& key, Object object);
