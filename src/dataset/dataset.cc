@@ -5,14 +5,13 @@
 #include <stdexcept>
 
 #include "alnair/core/error.h"
-#include "alnair/source/local_source.h"
 #include "cache/private_directory.h"
 #include "core/fork.h"
 #include "core/log.h"
 #include "core/metrics.h"
 #include "dataset/reader.h"
 #include "dataset/registration.h"
-#include "source/url.h"
+#include "dataset/source_of.h"
 
 namespace alnair {
 namespace {
@@ -126,17 +125,7 @@ std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const List
   if (options.cache.chunk_size < 4096 || options.cache.chunk_size > (32u << 20))
     throw ConfigError(fmt::format("chunk_size is {} bytes; expected 4096 (4 KiB) to {} (32 MiB)",
                                   options.cache.chunk_size, 32u << 20));
-  std::vector<std::string> scope = options.scope;
-  std::shared_ptr<ObjectSource> source = options.object_source;
-  if (source == nullptr) {
-    const SourceUrl url = parse_source_url(options.source);
-    if (url.kind == SourceUrl::Kind::kS3) {
-      source = open_s3_source(url.bucket, options.s3);
-      if (!url.path.empty()) scope = {url.path};
-    } else {
-      source = open_local_source(url.path);
-    }
-  }
+  auto [source, scope] = source_of(options);
   DatasetOptions resolved = options;
   resolved.cache = with_default_directories(options.cache);
   refuse_foreign_directory(resolved.cache.cache_dir);

@@ -146,7 +146,9 @@ py::object lent(const Holder& dataset, const std::string& name) {
   return view.empty() ? py::none() : make_view(std::move(view));
 }
 
-py::dict usage(const TierUsage& tier) {
+}  // namespace
+
+py::dict usage_dict(const TierUsage& tier) {
   py::dict result;
   result["used_bytes"] = tier.used_bytes;
   result["limit_bytes"] = tier.limit_bytes;
@@ -154,8 +156,6 @@ py::dict usage(const TierUsage& tier) {
   result["transit_bytes"] = tier.transit_bytes;
   return result;
 }
-
-}  // namespace
 
 void register_dataset(py::module_& module) {
   py::class_<Holder>(module, "Dataset",
@@ -218,9 +218,9 @@ void register_dataset(py::module_& module) {
           py::call_guard<py::gil_scoped_release>())
       .def(
           "flush", [](const Holder& d) { d->flush(); }, py::call_guard<py::gil_scoped_release>())
-      .def("memory_usage", [](const Holder& d) { return usage(d->memory_usage()); })
-      .def("disk_usage", [](const Holder& d) { return usage(d->disk_usage()); })
-      .def("spill_usage", [](const Holder& d) { return usage(d->spill_usage()); });
+      .def("memory_usage", [](const Holder& d) { return usage_dict(d->memory_usage()); })
+      .def("disk_usage", [](const Holder& d) { return usage_dict(d->disk_usage()); })
+      .def("spill_usage", [](const Holder& d) { return usage_dict(d->spill_usage()); });
   module.def("open", &open_dataset, py::arg("options"), py::arg("progress") = py::none(),
              "Lists and registers a dataset, or opens a known one. `progress(objects, bytes)` is called "
              "while it waits.");

@@ -12,6 +12,7 @@
 #include "python/handle.h"
 #include "python/job_client.h"
 #include "python/log_bridge.h"
+#include "python/probe.h"
 #include "python/view.h"
 
 namespace py = pybind11;
@@ -36,6 +37,7 @@ PYBIND11_MODULE(_core, module) {
   register_handle(module);
   register_dataset(module);
   register_job_client(module);
+  register_probe(module);
   module.def("stats", &stats);
   module.def("metrics_path", &metrics_path);
   module.def("attach_metrics", &attach_metrics, py::arg("path"));

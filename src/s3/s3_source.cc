@@ -28,16 +28,17 @@ int loop_threads(int wanted) {
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 4);
 }
 
+LoadedCredentials load_for(const S3Config& config, const Interrupt& interrupt) {
+  const auto http =
+      make_http_client({.threads = 1, .max_connections = 2, .max_requests = 2, .ca_bundle = config.ca_bundle});
+  return load_credentials(config.options.profile, config.region, CredentialContext::of_process(http), interrupt);
+}
+
 std::unique_ptr<CredentialCache> make_credentials(const S3Config& config) {
   if (config.options.anonymous) return nullptr;
   if (config.options.credentials) return std::make_unique<CredentialCache>(*config.options.credentials);
   return std::make_unique<CredentialCache>(
-      [profile = config.options.profile, region = config.region,
-       ca_bundle = config.ca_bundle](const Interrupt& interrupt) {
-        const auto http =
-            make_http_client({.threads = 1, .max_connections = 2, .max_requests = 2, .ca_bundle = ca_bundle});
-        return load_credentials(profile, region, CredentialContext::of_process(http), interrupt);
-      },
+      [config](const Interrupt& interrupt) { return load_for(config, interrupt); },
       [] { return std::chrono::system_clock::now(); },
       [random = std::minstd_rand(std::random_device{}())]() mutable {
         return std::uniform_real_distribution<double>(0, 1)(random);
@@ -201,6 +202,20 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
 
 std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options) {
   return std::make_shared<S3Source>(resolve_s3_config(bucket, options));
+}
+
+std::string find_s3_credentials(const std::string& bucket, const S3Options& options, const Interrupt& interrupt) {
+  const S3Config config = resolve_s3_config(bucket, options);
+  if (options.anonymous) return "anonymous";
+  if (options.credentials) return "the job's secret";
+  return load_for(config, interrupt).origin;
+}
+
+S3Location locate_s3_bucket(const std::string& bucket, const S3Options& options, const Interrupt& interrupt) {
+  const auto core = make_core(resolve_s3_config(bucket, options));
+  probe_bucket(core, interrupt);
+  const std::string region = core->place()->region;
+  return {core->config.endpoint_text(region), region};
 }
 
 std::string presign_get(const std::string& bucket, const std::string& key, const S3Options& options,

@@ -45,6 +45,17 @@ struct S3Options {
 // Checks the options; touches no network. Throws ConfigError.
 std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options);
 
+// Where credentials for the bucket are found, for people: "the environment", "profile 'dev'", "anonymous". Shows no secret. Blocks.
+// Throws ConfigError (none, malformed), AccessError, SourceError, TimeoutError.
+std::string find_s3_credentials(const std::string& bucket, const S3Options& options, const Interrupt& interrupt);
+
+// Where the server says that the bucket is. Blocks, for a request. Throws as ObjectSource::list does.
+struct S3Location {
+  std::string endpoint;  // "https://s3.eu-central-1.amazonaws.com"
+  std::string region;
+};
+S3Location locate_s3_bucket(const std::string& bucket, const S3Options& options, const Interrupt& interrupt);
+
 // A GET URL for `key` that needs no credentials until `expires` from now (at most 7 days). Throws ConfigError when no
 // credentials are found.
 std::string presign_get(const std::string& bucket, const std::string& key, const S3Options& options,

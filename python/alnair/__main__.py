@@ -1,0 +1,7 @@
+"""``python -m alnair``."""
+
+import sys
+
+from ._cli import main
+
+sys.exit(main())

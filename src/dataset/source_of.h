@@ -1,0 +1,20 @@
+// The object source that options name.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "alnair/dataset/dataset.h"
+
+namespace alnair {
+
+struct NamedSource {
+  std::shared_ptr<ObjectSource> source;
+  std::vector<std::string> scope;  // entries that the datasource consists of; empty: everything
+};
+
+// Opens it; touches no network. Throws ConfigError.
+NamedSource source_of(const DatasetOptions& options);
+
+}  // namespace alnair
