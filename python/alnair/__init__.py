@@ -39,7 +39,7 @@ from .errors import (
 if TYPE_CHECKING:
     from ._core import Handle, View
     from ._core import __version__ as __version__
-    from ._stats import stats
+    from ._stats import plot_stalls, stalls, stats
     from .dataset import AlnairJobDataset
     from .loader import AlnairJobDataLoader, attach
 
@@ -51,6 +51,8 @@ _LAZY = {
     "View": "._core",
     "__version__": "._core",
     "attach": ".loader",
+    "plot_stalls": "._stats",
+    "stalls": "._stats",
     "stats": "._stats",
 }
 
@@ -73,6 +75,8 @@ __all__ = [
     "View",
     "__version__",
     "attach",
+    "plot_stalls",
+    "stalls",
     "stats",
 ]
 

@@ -80,6 +80,13 @@ class Progress:
             text = f"{self._label}: [{'#' * done}{'.' * (20 - done)}] {objects:,} of {total:,} objects, {readable(size)}"
         self._show(text)
 
+    def waited(self, seconds: Optional[float]) -> None:
+        """A read has been waiting for so long; None: it is over. Only where a line can be redrawn: elsewhere the log has it."""
+        if seconds is None:
+            self.clear()
+        elif self._redraws and self._clock() >= self._next:
+            self._show(f"{self._label}: {seconds:.0f} s")
+
     def _show(self, text: str) -> None:
         self._next = self._clock() + (REDRAW_S if self._redraws else LINE_EVERY_S)
         if not speaks(os.environ):  # asked here: a forked worker inherits this object

@@ -73,6 +73,7 @@ class Source:
                     f"{self.config.source} has changed: it is at version {core.version} now, and {self.version}, which the "
                     "dataset was opened at, is not kept on this node"
                 ) from None
+        core.on_wait = Progress(f"Waiting for {self.config.source}", self.config.progress).waited
         self._core, self.version = core, core.version
         _opened.add(self)
         return core

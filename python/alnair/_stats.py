@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import html
 import os
-from typing import Dict
+import time
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Tuple
 
 from . import _core
+from .errors import DependencyError, OutOfRangeError
+
+# When the last epochs of this process's loaders began, and the counters then.
+_epochs: Deque[Tuple[float, Dict[str, int]]] = deque(maxlen=100)
+
+CAUSES = ("source", "slower tiers", "node memory")
 
 
 class Stats(Dict[str, int]):
@@ -29,6 +37,63 @@ def stats() -> Stats:
     """
     _core.deliver_log_messages()
     return Stats(_core.stats())
+
+
+def begin_epoch() -> None:
+    """Called by a loader when an epoch begins."""
+    _epochs.append((time.monotonic(), _core.stats()))
+
+
+def stalls() -> List[Dict[str, float]]:
+    """For each of the last 100 epochs of this process's loaders: its ``seconds`` until the next one began (or now), and the
+    seconds that reads blocked meanwhile in all processes of the job together, by cause: ``source``, ``slower tiers`` (disk,
+    Redis, shared directories), ``node memory``."""
+    ends = [*list(_epochs)[1:], (time.monotonic(), _core.stats())] if _epochs else []
+    found = []
+    for (start, before), (end, after) in zip(_epochs, ends):
+        wait, tiers, source = (
+            (after[name] - before[name]) / 1e6 for name in ("wait_us", "wait_tiers_us", "wait_source_us")
+        )
+        found.append(dict(zip(("seconds", *CAUSES), (end - start, source, tiers, max(0.0, wait - tiers - source)))))
+    return found
+
+
+def plot_stalls(epoch: Optional[int] = None, ax: Any = None) -> Any:
+    """Draws where reads of an epoch waited: a bar for each cause, in seconds summed over all processes.
+
+    Args:
+        epoch: which one, as an index into ``stalls()``; -1 is the current or last. None: all, side by side.
+        ax: matplotlib's Axes to draw on; a new figure's by default.
+
+    Returns:
+        the Axes.
+
+    Raises:
+        DependencyError: matplotlib is not installed.
+        OutOfRangeError: no loader has begun such an epoch.
+    """
+    try:
+        import matplotlib.pyplot
+    except ImportError:
+        raise DependencyError("plot_stalls() needs matplotlib: pip install matplotlib") from None
+    epochs = stalls()
+    numbers = list(range(len(epochs)))
+    try:
+        chosen = numbers if epoch is None else [numbers[epoch]]
+    except IndexError:
+        chosen = []
+    if not chosen:
+        raise OutOfRangeError(f"{'no epoch' if epoch is None else f'epoch {epoch}'} has begun: there were {len(epochs)}")
+    if ax is None:
+        _, ax = matplotlib.pyplot.subplots()
+    bottoms = [0.0] * len(chosen)
+    for cause in CAUSES:
+        heights = [epochs[number][cause] for number in chosen]
+        ax.bar([f"epoch {number}\n{epochs[number]['seconds']:.1f} s" for number in chosen], heights, bottom=bottoms, label=cause)
+        bottoms = [bottom + height for bottom, height in zip(bottoms, heights)]
+    ax.set_ylabel("seconds that reads waited, all processes")
+    ax.legend(title="for")
+    return ax
 
 
 def of_processes() -> Dict[int, Dict[str, int]]:

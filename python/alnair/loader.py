@@ -6,7 +6,7 @@ import os
 from typing import Any, Dict, Iterator, Optional, Tuple, TypeVar
 
 from . import _torch  # noqa: F401  (first: it checks that there is a PyTorch)
-from . import _values, _windowed
+from . import _stats, _values, _windowed
 
 from torch.utils.data import DataLoader  # isort: skip
 
@@ -60,6 +60,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
         return super()._get_iterator()
 
     def __iter__(self) -> Any:
+        _stats.begin_epoch()
         return _windowed.Epoch(self) if _windowed.has_windows(self.dataset) else super().__iter__()
 
     def __len__(self) -> int:

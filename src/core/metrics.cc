@@ -61,7 +61,7 @@ Block& block() {
 
 constexpr std::string_view kCounterNames[] = {
     "s3_get_object",   "s3_head_object", "s3_list_objects", "s3_retries",      "s3_hedges", "s3_throttled", "s3_bytes_received",
-    "s3_mismatches",   "source_errors",  "opened_datasets", "reads",           "read_bytes", "wait_us",     "prefetched_chunks",
+    "s3_mismatches",   "source_errors",  "opened_datasets", "reads",           "read_bytes", "wait_us",     "wait_tiers_us", "wait_source_us", "prefetched_chunks",
     "catalog_faults"};
 constexpr std::string_view kTierNames[] = {"memory", "disk", "redis", "spill", "source"};
 constexpr std::string_view kTierCounterNames[] = {"hits",    "hit_bytes",     "misses",  "puts",  "put_bytes",

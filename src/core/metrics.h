@@ -28,6 +28,8 @@ enum class Counter {
   kReads,            // samples read
   kReadBytes,
   kWaitMicros,       // time that read calls blocked
+  kWaitTiersMicros,  // of it: calls that needed a slower tier than node memory
+  kWaitSourceMicros, // of it: calls that needed the source
   kPrefetchedChunks,
   kCatalogFaults,    // lookups and batches of the catalog that failed
   kCount

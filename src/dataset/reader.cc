@@ -7,7 +7,11 @@
 #include <cstring>
 #include <mutex>
 
+#include <fmt/format.h>
+
+#include "core/log.h"
 #include "core/metrics.h"
+#include "dataset/wait_report.h"
 
 namespace alnair {
 namespace {
@@ -74,6 +78,7 @@ struct Reader::Batch {
   std::vector<Sample> samples;
   std::vector<Buffer> buffers;      // of samples that span several chunks; else empty
   std::vector<std::uint64_t> left;  // pieces of each sample that are still to come
+  std::optional<Counter> cause;     // what to count the wait as; none: all was in node memory
 
   std::mutex mutex;
   std::condition_variable done;
@@ -153,12 +158,18 @@ std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt&
 
   {
     std::unique_lock lock(batch->mutex);
-    while (batch->pending > 0)
-      if (!batch->done.wait_for(lock, kInterruptEvery, [&] { return batch->pending == 0; }) && interrupt) {
-        lock.unlock();
-        interrupt();
-        lock.lock();
-      }
+    std::optional<WaitReport> report;
+    while (!batch->done.wait_for(lock, kInterruptEvery, [&] { return batch->pending == 0; })) {
+      if (!report) report.emplace(started, WaitReport::now_counted());
+      const auto message = report->due(WaitReport::Clock::now(), WaitReport::now_counted(), [&] {
+        const auto waiting = std::ranges::find_if(batch->pieces, [&](const Batch::Piece& p) { return batch->left[p.sample] > 0; });
+        return fmt::format("{} of {}", parts_.manifest->key(waiting->object_index), parts_.source->identity());
+      });
+      lock.unlock();
+      if (message) log(LogLevel::kWarning, "{}", *message);
+      if (interrupt) interrupt();
+      lock.lock();
+    }
   }
   std::vector<ContentHash> consumed;
   consumed.reserve(batch->pieces.size());
@@ -171,8 +182,9 @@ std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt&
   for (const Sample& sample : batch->samples) bytes += sample.bytes.size();
   metrics().add(Counter::kReads, ranges.size());
   metrics().add(Counter::kReadBytes, bytes);
-  metrics().add(Counter::kWaitMicros, static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                          std::chrono::steady_clock::now() - started).count()));
+  const auto waited = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - started);
+  metrics().add(Counter::kWaitMicros, static_cast<std::uint64_t>(waited.count()));
+  if (batch->cause) metrics().add(*batch->cause, static_cast<std::uint64_t>(waited.count()));
   return std::move(batch->samples);
 }
 
@@ -202,7 +214,12 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
   std::sort(missed.begin(), missed.end());  // neighbouring chunks of an object side by side
   std::vector<ChunkRead> chunks;
   chunks.reserve(missed.size());
-  for (const std::size_t i : missed) chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
+  batch->cause = Counter::kWaitTiersMicros;
+  for (const std::size_t i : missed) {
+    chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
+    // No tier can be asked for what nobody has read yet.
+    if (!parts_.hashes->get(chunks.back().ordinal)) batch->cause = Counter::kWaitSourceMicros;
+  }
   parts_.node->cache->fetch(origin_, chunks, [batch, missed](std::size_t i, View bytes, std::exception_ptr error) {
     batch->land(missed[i], std::move(bytes), std::move(error));
   });

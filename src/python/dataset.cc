@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -63,6 +64,8 @@ class Holder {
   Dataset* operator->() const { return dataset_.get(); }
   const Manifest& manifest() const { return dataset_->manifest(); }
   std::uint64_t chunk_size() const { return cache_.chunk_size; }
+  py::object on_wait = py::none();  // called with the seconds that a read has waited; None: it is over
+
   std::string share_directory() const { return open_node(cache_)->share_directory; }
 
  private:
@@ -85,15 +88,47 @@ std::unique_ptr<Holder> open_dataset(const py::dict& items, const py::object& pr
       without_gil([&] { return Dataset::open(options, count, interrupt_with(tick)); }), options.cache);
 }
 
+// One call that may block: after two seconds Holder::on_wait is told every 100 ms for how long, and None at the end.
+class Wait {
+ public:
+  explicit Wait(const Holder& dataset) : on_wait_(dataset.on_wait) {}
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
+  ~Wait() {
+    if (!told_) return;
+    try {
+      on_wait_(py::none());
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("alnair: the end of a wait");
+    }
+  }
+  // Lives no longer than this object.
+  Interrupt interrupt() {
+    return interrupt_with([this] {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - started_;
+      if (waited < std::chrono::seconds(2) || on_wait_.is_none()) return;
+      told_ = true;
+      on_wait_(waited.count());
+    });
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  const py::object on_wait_;
+  bool told_ = false;
+};
+
 py::object read(const Holder& dataset, std::uint64_t index, std::uint64_t offset,
                 std::optional<std::uint64_t> length) {
+  Wait wait(dataset);
   return make_view(without_gil(
-      [&] { return dataset->read(index, offset, length.value_or(Dataset::kToEnd), interrupt()); }));
+      [&] { return dataset->read(index, offset, length.value_or(Dataset::kToEnd), wait.interrupt()); }));
 }
 
 py::list read_batch(const Holder& dataset, const py::object& indices) {
   const auto wanted = to_indices(indices);
-  auto samples = without_gil([&] { return dataset->read_batch(wanted, interrupt()); });
+  Wait wait(dataset);
+  auto samples = without_gil([&] { return dataset->read_batch(wanted, wait.interrupt()); });
   py::list result(samples.size());
   for (std::size_t i = 0; i < samples.size(); ++i) {
     py::object item =
@@ -168,6 +203,7 @@ void register_dataset(py::module_& module) {
                                return result;
                              })
       .def("__len__", [](const Holder& d) { return d.manifest().size(); })
+      .def_readwrite("on_wait", &Holder::on_wait)
       .def_property_readonly("chunk_size", &Holder::chunk_size)
       .def_property_readonly("total_bytes", [](const Holder& d) { return d.manifest().total_bytes(); })
       .def(

@@ -88,7 +88,52 @@ def test_a_notebook_redraws_its_line():
     assert len(progress_of(notebook()).split("\r")) > 4
 
 
+def test_a_wait_shows_where_a_line_can_be_redrawn_and_goes_when_it_is_over():
+    for stream in Terminal(), io.StringIO():
+        now = [0.0]
+        progress = Progress("Waiting for s3://pets", stream=stream, clock=lambda: now[0])
+        for now[0] in (2.5, 2.55, 3.4):
+            progress.waited(now[0])
+        progress.waited(None)
+        shown = stream.getvalue().split("\r")
+        if isinstance(stream, Terminal):
+            assert [text.strip() for text in shown] == ["", "Waiting for s3://pets: 2 s", "Waiting for s3://pets: 3 s", "", ""]
+        else:
+            assert shown == [""]  # the log says it
+
+
 def test_stats_are_a_table_in_a_notebook():
     shown = alnair.stats()._repr_html_()
     assert shown.startswith("<table>")
     assert "more are 0" in shown
+
+
+def test_stalls_of_each_epoch_by_cause(source):
+    torch = pytest.importorskip("torch")  # noqa: F841
+    dataset = alnair.AlnairJobDataset(source=source)
+    loader = alnair.AlnairJobDataLoader(dataset, batch_size=5, collate_fn=list, lookahead=0)
+    known = len(alnair.stalls())
+    for _ in range(2):
+        assert len(list(loader)) == 8
+    first, second = alnair.stalls()[-2:]
+    assert len(alnair.stalls()) == min(known + 2, 100)
+    assert 0 < first["source"] <= first["seconds"]
+    assert second["source"] == second["slower tiers"] == 0
+    assert second["node memory"] > 0
+
+
+def test_a_picture_of_stalls_or_what_it_needs(source):
+    pytest.importorskip("torch")
+    list(alnair.AlnairJobDataLoader(alnair.AlnairJobDataset(source=source), batch_size=5, collate_fn=list))
+    try:
+        import matplotlib
+    except ImportError:
+        with pytest.raises(alnair.DependencyError, match="plot_stalls.. needs matplotlib"):
+            alnair.plot_stalls()
+        return
+    matplotlib.use("Agg")
+    axes = alnair.plot_stalls(-1)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["source", "slower tiers", "node memory"]
+    assert sum(bar.get_height() for bar in axes.patches) > 0
+    with pytest.raises(IndexError, match="epoch 5000 has begun"):
+        alnair.plot_stalls(5000)
