@@ -29,7 +29,7 @@ enum class Counter {
   kReadBytes,
   kWaitMicros,       // time that read calls blocked
   kWaitTiersMicros,  // of it: calls that needed a slower tier than node memory
-  kWaitSourceMicros, // of it: calls that needed the source
+  kWaitSourceMicros, // of it: calls for what this node had not read yet
   kPrefetchedChunks,
   kCatalogFaults,    // lookups and batches of the catalog that failed
   kCount

@@ -217,7 +217,7 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
   batch->cause = Counter::kWaitTiersMicros;
   for (const std::size_t i : missed) {
     chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
-    // No tier can be asked for what nobody has read yet.
+    // What no process of this node has read yet: the source nearly always, else the catalog knows it of an earlier life.
     if (!parts_.hashes->get(chunks.back().ordinal)) batch->cause = Counter::kWaitSourceMicros;
   }
   parts_.node->cache->fetch(origin_, chunks, [batch, missed](std::size_t i, View bytes, std::exception_ptr error) {
