@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 from torch.utils.data import ConcatDataset, Subset
 
@@ -114,25 +114,32 @@ class _Batch:
                 source.release()
 
 
-def fetch_in_batches(dataset: Any) -> None:
-    """Gives ConcatDatasets over Alnair datasets, which PyTorch reads sample by sample, a way to read a batch at once."""
+def prepare(dataset: Any) -> None:
+    """Makes what a loader reads ready for it: to be called before an epoch, in the process of the loop.
+
+    All ranks read the same versions (else ChangedError). ConcatDatasets, which PyTorch reads sample by sample, get a way to
+    read a batch at once.
+    """
+    for each in leaves(dataset):
+        each._alnair.source.agree()
     if type(dataset) is Subset:
-        fetch_in_batches(dataset.dataset)
-    elif type(dataset) is ConcatDataset and not hasattr(dataset, "__getitems__") and _leads_somewhere(dataset):
+        prepare(dataset.dataset)
+    elif type(dataset) is ConcatDataset and not hasattr(dataset, "__getitems__") and next(leaves(dataset), None) is not None:
         setattr(dataset, "__getitems__", _Batch(dataset))  # DataLoader's fetcher, and Subset, look it up on the object
 
 
-def _leads_somewhere(dataset: Any) -> bool:
+def leaves(dataset: Any) -> Iterator[AlnairJobDataset]:
+    """The Alnair datasets behind the wrappers that are known."""
     if type(dataset) is Subset:
-        return _leads_somewhere(dataset.dataset)
-    if type(dataset) is ConcatDataset:
-        return any(_leads_somewhere(part) for part in dataset.datasets)
-    return isinstance(dataset, AlnairJobDataset)
+        yield from leaves(dataset.dataset)
+    elif type(dataset) is ConcatDataset:
+        for part in dataset.datasets:
+            yield from leaves(part)
+    elif isinstance(dataset, AlnairJobDataset):
+        yield dataset
 
 
 def trace(dataset: Any) -> Optional[Route]:
     """The Route; None if it leads to no Alnair dataset that reads objects when they are used."""
-    if not _leads_somewhere(dataset):
-        return None
     route = Route(dataset)
     return route if route.sources else None

@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from . import _config, _core, _log, _manager
+from . import _config, _core, _log, _manager, _run
 from ._progress import Progress
 from .errors import CancelledError, ChangedError, ConfigError, Error, NotFoundError, OptionTypeError
 
@@ -50,6 +50,7 @@ class Source:
         self._core: Optional[_core.Dataset] = None
         self._job: Optional[_core.JobClient] = None  # keeps the job alive that this process has registered
         self._held = _Held()
+        self._agreed = False  # with the other ranks
         self.prefetch_owner: Optional[object] = None  # a weak reference to who last called core.prefetch()
 
     @property
@@ -62,12 +63,15 @@ class Source:
         if self._metrics_path not in ("", _core.metrics_path()) and multiprocessing.parent_process() is not None:
             _core.attach_metrics(self._metrics_path)  # a spawned worker counts in the main process's block
         try:
-            core = self._open_version(self.version)
+            if self.version or self.config.version:
+                core = self._open_version(self.version)
+            else:
+                core, self._agreed = _run.open_together(self.config, self._open_version)
         except NotFoundError:
             if not self.version:
                 raise
             # This process finds no manifest that another one has kept (a cache directory that cannot be written to).
-            core = self._open_version("")
+            core = self._open_version("", run="")
             if core.version != self.version:
                 raise ChangedError(
                     f"{self.config.source} has changed: it is at version {core.version} now, and {self.version}, which the "
@@ -78,14 +82,22 @@ class Source:
         _opened.add(self)
         return core
 
-    def _open_version(self, version: str) -> _core.Dataset:
+    def _open_version(self, version: str, manifest: bytes = b"", run: Optional[str] = None) -> _core.Dataset:
         options = _config.core_options(self.config, version)
-        registration = _manager.find(self.config) if not self.version else None
+        options["run"] = _run.run_id() if run is None else run
+        if manifest:
+            options["manifest"] = manifest
+        registration = None if version or self.version else _manager.find(self.config)
         if registration is not None:
             options.update(registration.options)
             self._job = registration.client
         with Progress(f"Listing {self.config.source}", self.config.progress) as progress:
             return _core.open(options, progress.update)
+
+    def agree(self) -> None:
+        """Sees to it that all ranks read the same version. To be called before reading. Raises ChangedError."""
+        if not self._agreed:
+            self._agreed = _run.agree(self.config, self.core)
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return _reopen, (tuple(self.config), self.version, _core.metrics_path())

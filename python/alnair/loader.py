@@ -11,7 +11,7 @@ from . import _stats, _values, _windowed
 from torch.utils.data import DataLoader  # isort: skip
 
 from ._ahead import Ahead, StatefulAhead
-from ._route import fetch_in_batches
+from ._route import prepare
 from .errors import OptionTypeError
 
 _lookahead = _values.at_least(0, "a number of MiB")
@@ -56,7 +56,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
         return _ahead_of(self, super()._index_sampler)
 
     def _get_iterator(self) -> Any:
-        fetch_in_batches(self.dataset)
+        prepare(self.dataset)
         return super()._get_iterator()
 
     def __iter__(self) -> Any:
@@ -122,7 +122,7 @@ def _with_look_ahead(kind: Any) -> type:
                 return _ahead_of(self, super()._index_sampler)
 
             def _get_iterator(self) -> Any:
-                fetch_in_batches(self.dataset)
+                prepare(self.dataset)
                 return super()._get_iterator()
 
             def __reduce_ex__(self, protocol: Any) -> Tuple[Any, ...]:

@@ -35,6 +35,7 @@ enum class LockPurpose : std::uint64_t {
   kSingleFlight,   // who fetches the chunk whose ChunkId begins like this
   kIndexGrowth,    // who adds a table to a shared index
   kDirectoryTier,  // for the directory tier's own use
+  kRegistration,   // who finds out a dataset's version for a run
 };
 
 constexpr std::uint64_t lock_offset(LockPurpose purpose, std::uint64_t index = 0) {

@@ -40,6 +40,17 @@ class CachedDataset : public Dataset {
   const std::string& version() const override { return manifest_->version(); }
   const std::vector<std::string>& warnings() const override { return warnings_; }
 
+  std::vector<std::byte> manifest_blob() const override {
+    const auto& catalog = reader_.get()->node().catalog;
+    if (catalog == nullptr) return {};
+    try {
+      return catalog->manifest_blob(version()).value_or(std::vector<std::byte>());
+    } catch (const CacheError& error) {
+      log(LogLevel::kWarning, "the manifest {} cannot be handed on: {}", version(), error.what());
+      return {};
+    }
+  }
+
   View read(std::uint64_t index, std::uint64_t offset, std::uint64_t length, const Interrupt& interrupt) override {
     const Reader::Range range = part(index, offset, length);
     Sample sample = std::move(reader_.get()->read({&range, 1}, interrupt).front());

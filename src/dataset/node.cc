@@ -115,11 +115,10 @@ void open_shared_tiers(const CacheOptions& options, Node& node, TieredCache::Opt
 
 std::shared_ptr<Node> make_node(const CacheOptions& options) {
   auto node = std::make_shared<Node>();
-  LockFile* locks = nullptr;
   or_warn("node memory", [&] {
     const auto memory = NodeMemory::open(
         {.directory = options.memory_dir, .limit = options.memory_limit, .policy = options.eviction});
-    locks = memory->locks();
+    node->locks = memory->locks();
     node->memory = memory;
     node->share_directory = open_private_directory(options.memory_dir + "/shared");
   });
@@ -139,7 +138,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
   if (node->disk != nullptr) cache.lower.push_back(node->disk);
   for (const auto& tier : {node->redis, node->spill})
     if (tier != nullptr) cache.shared.push_back(tier);
-  cache.locks = locks;
+  cache.locks = node->locks;
   cache.keep = options.use_cache;
   node->cache = std::make_unique<TieredCache>(std::move(cache));
   return node;

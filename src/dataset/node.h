@@ -8,6 +8,7 @@
 #include "alnair/cache/tier.h"
 #include "alnair/catalog/catalog.h"
 #include "alnair/dataset/dataset.h"
+#include "cache/lock_file.h"
 #include "cache/redis/flusher.h"
 #include "cache/tiered/tiered_cache.h"
 
@@ -23,6 +24,7 @@ struct Node {
   std::unique_ptr<Flusher> flusher;  // with redis and spill; behind the cache, whose end takes its lease
   std::array<std::shared_ptr<Tier>, 4> tiers() const { return {memory, disk, redis, spill}; }
 
+  LockFile* locks = nullptr;    // node memory's; null without one
   std::string share_directory;  // for files that all processes of the node map; empty: none
 };
 

@@ -8,6 +8,7 @@
 #include "alnair/core/error.h"
 #include "alnair/core/hash.h"
 #include "dataset/key_entries.h"
+#include "dataset/run_record.h"
 
 namespace alnair {
 namespace {
@@ -78,6 +79,38 @@ void keep_manifest(Node& node, Registration& registration, std::span<const std::
   }
 }
 
+// Exactly `options.version`.
+void open_version(Node& node, const ObjectSource& source, const DatasetOptions& options, Registration& result) {
+  result.manifest = open_known(node, options.version);
+  if (result.manifest != nullptr) return;
+  if (options.manifest == nullptr)
+    throw NotFoundError(fmt::format("no manifest {} is known here; open the dataset without a version to list {}",
+                                    options.version, source.identity()));
+  auto manifest = Manifest::decode(*options.manifest, node.share_directory);
+  if (manifest->version() != options.version)
+    throw CacheError(
+        fmt::format("the manifest that was given is version {}, not {}", manifest->version(), options.version));
+  result.manifest = std::move(manifest);
+  keep_manifest(node, result, *options.manifest);
+}
+
+// The newest version: by listing, or without refresh the newest that is known here.
+void open_newest(Node& node, ObjectSource& source, const DatasetOptions& options, const std::vector<std::string>& scope,
+                 const ListProgress& progress, const Interrupt& interrupt, Registration& result) {
+  const auto newest = node.catalog == nullptr ? std::nullopt : node.catalog->newest_manifest(result.dataset);
+  if (!options.refresh) {
+    if (newest) result.manifest = open_known(node, newest->version);
+    if (result.manifest == nullptr)
+      throw NotFoundError(
+          fmt::format("no manifest of {} is known here yet; open it once with refresh, which lists it", source.identity()));
+    return;
+  }
+  auto objects = list_objects(source, options, scope, result.warnings, progress, interrupt);
+  const auto blob = Manifest::encode(std::move(objects));
+  result.manifest = Manifest::decode(blob, node.share_directory);
+  if (!newest || newest->version != result.manifest->version()) keep_manifest(node, result, blob);
+}
+
 }  // namespace
 
 Registration register_dataset(Node& node, ObjectSource& source, const DatasetOptions& options,
@@ -86,32 +119,24 @@ Registration register_dataset(Node& node, ObjectSource& source, const DatasetOpt
   Registration result;
   result.dataset = dataset_name(source, scope, options.keys);
   if (!options.version.empty()) {
-    result.manifest = open_known(node, options.version);
-    if (result.manifest == nullptr && options.manifest != nullptr) {
-      result.manifest = Manifest::decode(*options.manifest, node.share_directory);
-      if (result.manifest->version() != options.version)
-        throw CacheError(fmt::format("the manifest that was given is version {}, not {}", result.manifest->version(), options.version));
-      keep_manifest(node, result, *options.manifest);
-    }
-    if (result.manifest == nullptr)
-      throw NotFoundError(fmt::format("no manifest {} is known here; open the dataset without a version to list {}",
-                                      options.version, source.identity()));
+    open_version(node, source, options, result);
     return result;
   }
-  const auto newest = node.catalog == nullptr ? std::nullopt : node.catalog->newest_manifest(result.dataset);
-  if (!options.refresh) {
-    if (newest) result.manifest = open_known(node, newest->version);
-    if (result.manifest == nullptr)
-      throw NotFoundError(
-          fmt::format("no manifest of {} is known here yet; open it once with refresh, which lists it", source.identity()));
+  if (options.run.empty()) {
+    open_newest(node, source, options, scope, progress, interrupt, result);
     return result;
   }
-
-  auto objects = list_objects(source, options, scope, result.warnings, progress, interrupt);
-  const auto blob = Manifest::encode(std::move(objects));
-  result.manifest = Manifest::decode(blob, node.share_directory);
-  if (newest && newest->version == result.manifest->version()) return result;
-  keep_manifest(node, result, blob);
+  const RunRecord record(node, options.run, result.dataset);
+  const auto open_recorded = [&] {
+    const std::string version = record.version();
+    if (!version.empty()) result.manifest = open_known(node, version);
+    return result.manifest != nullptr;
+  };
+  if (open_recorded()) return result;
+  const auto turn = record.wait_for_turn(interrupt);
+  if (open_recorded()) return result;  // found out by whoever had the turn
+  open_newest(node, source, options, scope, progress, interrupt, result);
+  record.write(result.manifest->version());
   return result;
 }
 

@@ -202,6 +202,11 @@ void register_dataset(py::module_& module) {
                                for (const auto& text : d->warnings()) result.append(message_text(text));
                                return result;
                              })
+      .def("manifest_blob",
+           [](const Holder& d) {
+             const auto blob = without_gil([&] { return d->manifest_blob(); });
+             return py::bytes(reinterpret_cast<const char*>(blob.data()), blob.size());
+           })
       .def("__len__", [](const Holder& d) { return d.manifest().size(); })
       .def_readwrite("on_wait", &Holder::on_wait)
       .def_property_readonly("chunk_size", &Holder::chunk_size)

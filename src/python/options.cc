@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -54,6 +55,7 @@ const std::map<std::string, Setter>& setters() {
          const auto* first = reinterpret_cast<const std::byte*>(text.data());
          o.manifest = std::make_shared<const std::vector<std::byte>>(first, first + text.size());
        }},
+      {"run", [](auto& o, auto v) { o.run = key_bytes(v); }},
       {"refresh", [](auto& o, auto v) { o.refresh = v.template cast<bool>(); }},
       {"endpoint_url", [](auto& o, auto v) { o.s3.endpoint_url = v.template cast<std::string>(); }},
       {"region", [](auto& o, auto v) { o.s3.region = v.template cast<std::string>(); }},

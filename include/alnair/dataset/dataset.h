@@ -56,6 +56,7 @@ struct DatasetOptions {
   CacheOptions cache;
   std::string version;      // open exactly this manifest; empty: list the source, and compare
   std::shared_ptr<const std::vector<std::byte>> manifest;  // the bytes of `version`, where this node may not know it
+  std::string run;          // names a run: its processes on a node list once, and read the version that the first one found
   bool refresh = true;      // false: the newest known manifest, without listing
   std::shared_ptr<ObjectSource> object_source;  // instead of what `source` names (tests, other stores)
 };
@@ -83,6 +84,9 @@ class Dataset {
   virtual const Manifest& manifest() const = 0;
   virtual const std::string& version() const = 0;            // the manifest's hash
   virtual const std::vector<std::string>& warnings() const = 0;  // of open(): an entry taken as a raw prefix...
+
+  // The manifest, for DatasetOptions::manifest on another node. Empty: the catalog does not have it (any more). Blocks.
+  virtual std::vector<std::byte> manifest_blob() const = 0;
 
   // The bytes [offset, offset + length) of object `index` of the manifest, clamped to its size. Fetches only the chunks
   // that it needs. Blocks. Throws std::out_of_range, ChangedError, NotFoundError, AccessError, SourceError, TimeoutError.
