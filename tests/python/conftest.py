@@ -20,7 +20,9 @@ ACCESS_KEY, SECRET_KEY = "alnair-test", "not-a-secret-outside-this-machine"
 def clean_environment(monkeypatch, tmp_path):
     """Nothing of the user's own configuration; caches that the test has to itself."""
     for name in list(os.environ):
-        if name == "JOBNAME" or name.startswith("AWS_") or (name.startswith("ALNAIR_") and not name.startswith("ALNAIR_TEST_")):
+        of_a_run = name.startswith(("TORCHELASTIC_", "SLURM_", "OMPI_", "PMI"))
+        ours = name.startswith("ALNAIR_") and not name.startswith("ALNAIR_TEST_")
+        if name == "JOBNAME" or name.startswith("AWS_") or of_a_run or ours:
             monkeypatch.delenv(name)
     shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     memory = tempfile.mkdtemp(prefix="alnair-test-", dir=shared_memory)

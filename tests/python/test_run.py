@@ -10,6 +10,7 @@ import alnair
 import pytest
 from alnair import AlnairJobDataset, _run
 from conftest import KEYS, content_of, write_objects
+from test_processes import Stalling
 
 FORK = multiprocessing.get_context("fork")
 
@@ -148,40 +149,26 @@ def test_the_processes_of_a_run_list_once(s3, remotes):
     assert processes[1]("read", 3) == (content_of(KEYS[3]), KEYS[3])
 
 
-class Stalls(http.server.BaseHTTPRequestHandler):
+class StallsOnce(Stalling):
     """Lists one object, but never answers the first request."""
 
-    protocol_version = "HTTP/1.1"
+    asked, stalled = False, threading.Event()
 
     def do_GET(self):
-        first, self.server.asked = not self.server.asked, True
-        if first:
-            self.server.stalled.set()
-            threading.Event().wait()  # for ever: the thread is a daemon
-        body = (
-            '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.txt</Key><Size>5</Size>'
-            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
-        ).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        self.lists, type(self).asked = self.asked, True
+        super().do_GET()
 
 
 def test_when_the_process_that_lists_is_killed_the_next_one_lists(remotes):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalls)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StallsOnce)
     server.daemon_threads, server.block_on_close = True, False
-    server.asked, server.stalled = False, threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         endpoint = f"http://127.0.0.1:{server.server_address[1]}"
         opening = {"endpoint_url": endpoint, "anonymous": True, "region": "us-east-1"}
         asks, waits, interrupted = remotes(3, ALNAIR_RUN_ID="six")
         asks.send("open", "s3://pets", **opening)
-        assert server.stalled.wait(60)
+        assert StallsOnce.stalled.wait(60)
         waits.send("open", "s3://pets", **opening)
         interrupted.send("open", "s3://pets", **opening)
         assert not waits._pipe.poll(0.5)
