@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "core/block_signals.h"
 
@@ -38,18 +39,26 @@ bool Filler::add(PutRequest request, bool in_memory) {
     Queue& queue = in_memory ? patient_ : urgent_;
     // A chunk larger than the limit still passes through an empty queue.
     if (queue.bytes > 0 && queue.bytes + size > (in_memory ? options_.patient_limit : options_.limit)) return false;
+    if (!start()) return false;
     wake = !in_memory || queue.bytes == 0 || queue.bytes > options_.patient_limit / 2;
     if (in_memory) request.bytes = {};
     queue.chunks.push_back({std::move(request), size});
     queue.bytes += size;
     ++unwritten_;
     last_add_ = Clock::now();
-    if (!thread_.joinable()) {
-      const BlockSignals blocked;
-      thread_ = std::thread([this] { run(); });
-    }
   }
   if (wake) changed_.notify_one();
+  return true;
+}
+
+bool Filler::start() {
+  if (thread_.joinable()) return true;
+  const BlockSignals blocked;
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error&) {  // the process may have no more threads
+    return false;
+  }
   return true;
 }
 

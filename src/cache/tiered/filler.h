@@ -52,6 +52,7 @@ class Filler {
     std::uint64_t bytes = 0;  // of the chunks, until they are written
   };
 
+  bool start();  // the thread, if need be, with mutex_ held; false: the system refuses it
   void run();
   bool due() const;  // with mutex_ held: something is to be written now
   void write_batch(Queue& queue, std::unique_lock<std::mutex>& lock);
