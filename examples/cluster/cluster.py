@@ -94,7 +94,7 @@ def main() -> int:
         memory = Path(tempfile.mkdtemp(prefix="alnair-cluster-", dir="/dev/shm"))
         stack.callback(shutil.rmtree, memory, ignore_errors=True)
         store = stack.enter_context(object_store.ObjectStore(home))
-        bucket = store.upload_fashion_mnist(options.images / ALL_IMAGES, lambda *_: None)
+        bucket = store.upload_fashion_mnist(options.images / ALL_IMAGES, memory, lambda *_: None)
         images = sum(1 for path in (store.buckets / bucket).rglob("train/**/*.png"))
         proxy = stack.enter_context(CountingProxy(store.endpoint_url))
         redis = stack.enter_context(RedisCluster())
