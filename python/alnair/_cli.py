@@ -21,7 +21,7 @@ from .dataset import AlnairJobDataset
 from .errors import ConfigError, Error
 
 # What Alnair makes in its directories: nothing else is ever removed.
-_IN_MEMORY_DIR = ("v1", "shared", "directory-", "directories.lock")
+_IN_MEMORY_DIR = ("v1", "shared", "directory-", "directories.lock", "requests.lock")
 _IN_CACHE_DIR = ("catalog.sqlite", "manifests", "chunks", "host-")
 
 
@@ -96,10 +96,11 @@ def _du(options: argparse.Namespace) -> int:
         counts = folders.setdefault((key[:start] + head + slash) if slash else key[:start] or ".", [0, 0])
         counts[0] += 1
         counts[1] += core.size_of(index)
-    found = [{"folder": _shown(folder), "objects": counts[0], "bytes": counts[1]} for folder, counts in sorted(folders.items())]
+    found = [(_shown(folder), count, size) for folder, (count, size) in sorted(folders.items())]
     total = {"objects": len(keys), "bytes": core.total_bytes}
-    rows = [(each["objects"], readable(int(each["bytes"])), each["folder"]) for each in found]
-    _print(options, {"folders": found, "total": total}, _table([*rows, (len(keys), readable(core.total_bytes), "total")]))
+    rows = [(count, readable(size), folder) for folder, count, size in found]
+    content = {"folders": [dict(zip(("folder", "objects", "bytes"), each)) for each in found], "total": total}
+    _print(options, content, _table([*rows, (len(keys), readable(core.total_bytes), "total")]))
     return 0
 
 

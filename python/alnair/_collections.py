@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping, ValuesView
-from typing import Any, Iterator, List, Optional, Tuple, Union
+from typing import Any, Iterator, List, Optional, Tuple
 
 from . import _core
 from ._packed import Handles, Keys, position
@@ -38,7 +38,9 @@ class Objects(Mapping):  # type: ignore[type-arg]
     def __contains__(self, key: object) -> bool:
         return key in self._keys
 
-    def __getitem__(self, key: Any) -> Union[_core.Handle, bytes]:
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return list(self.samples()[key])
         if isinstance(key, str):
             place = self._keys.find(key)
             if place is None:

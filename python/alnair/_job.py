@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import difflib
 import json
 import os
 import re
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from . import _values
+from ._log import logger
 from .errors import ConfigError
 
 # The qos fields that are parameters.
@@ -120,6 +122,10 @@ def read_job(name: str, path: str) -> Job:
         qos = {}
     if not isinstance(qos, dict):
         raise ConfigError(f"{at('qos')}: expected an object with the fields {', '.join(QOS_FIELDS)}")
+    for field in set(qos) - set(QOS_FIELDS):
+        near = difflib.get_close_matches(field, QOS_FIELDS, 1)
+        meant = f"did you mean {near[0]}?" if near else f"expected {', '.join(QOS_FIELDS)}"
+        logger.warning("%s: is unknown, and has no effect; %s", at(f"qos.{field}"), meant)
     found = {field: (qos[field], at(f"qos.{field}")) for field in QOS_FIELDS if qos.get(field) is not None}
     return Job(name, bucket, scope or (), found)
 

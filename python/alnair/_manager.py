@@ -55,14 +55,16 @@ def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Opt
             if options is not None:
                 return Registration(options, None)
             if why:
-                return _without(config, why)
+                _say_without(config, why)
+                return None
         if manager is None:
             return None
         client, status = _register(config, manager, environment, deadline, progress)
         if status["state"] == "ready":
             return Registration({"version": status["version"], "manifest": status["manifest"]}, client)
         client.close(1.0)
-        return _without(config, status["detail"] or f"it is still {status['state']}")
+        _say_without(config, status["detail"] or f"it is still {status['state']}")
+        return None
 
 
 def _has_daemon(share_file: str, manager: Optional[_job.Manager]) -> bool:
@@ -72,7 +74,7 @@ def _has_daemon(share_file: str, manager: Optional[_job.Manager]) -> bool:
     return os.path.exists(share_file) or (manager is not None and os.path.isdir(os.path.dirname(share_file)))
 
 
-def _without(config: Config, why: str) -> None:
+def _say_without(config: Config, why: str) -> None:
     logger.warning("%s is listed without the manager: %s", config.source, why)
 
 

@@ -31,7 +31,7 @@ def position(index: Any, size: int, what: str) -> int:
     return number + size if number < 0 else number
 
 
-def _view(values: Any, code: str) -> memoryview:
+def _view(values: Any, code: Any) -> memoryview:
     return memoryview(values).cast("B").cast(code).toreadonly()
 
 
@@ -252,4 +252,4 @@ def lent(source: Source, token: Token) -> Packed:
         if found is None:
             raise LookupError(first)
         numbers = _view(found, second)
-    return Values(numbers) if kind == "values" else _KINDS[kind](source, numbers)  # type: ignore[call-arg]
+    return Values(numbers) if kind == "values" else _KINDS[kind](source, numbers)

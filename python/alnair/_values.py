@@ -100,10 +100,10 @@ def path(value: Any, where: str) -> str:
 
 def region(value: Any, where: str) -> str:
     """The name of a region."""
-    value = text(value, where).strip()
-    if re.fullmatch(r"[A-Za-z0-9_-]*", value) is None:
-        raise wrong(where, "a region such as eu-central-1", value)
-    return value
+    name: str = text(value, where).strip()
+    if re.fullmatch(r"[A-Za-z0-9_-]*", name) is None:
+        raise wrong(where, "a region such as eu-central-1", name)
+    return name
 
 
 class SecretText(str):
@@ -195,20 +195,20 @@ def on_error(value: Any, where: str) -> Any:
 
 def url(value: Any, where: str) -> str:
     """The URL of an S3 endpoint."""
-    value = text(value, where)
-    if re.fullmatch(r"(?i:https?)://[^/\s?#]+[^\s]*", value) is None:
-        raise wrong(where, "a URL such as http://127.0.0.1:9000 or https://s3.example.com", value)
-    return value
+    found: str = text(value, where)
+    if re.fullmatch(r"(?i:https?)://[^/\s?#]+[^\s]*", found) is None:
+        raise wrong(where, "a URL such as http://127.0.0.1:9000 or https://s3.example.com", found)
+    return found
 
 
 def source(value: Any, where: str) -> str:
     """Where a dataset lives."""
     if hasattr(value, "__fspath__"):
         raise wrong(where, "s3://bucket, s3://bucket/path or file:///directory as a text", value)
-    value = text(value, where)
-    if re.match(r"s3://[^/]|file:///", value) is None:
-        raise wrong(where, "s3://bucket, s3://bucket/path or file:///directory", value)
-    return value
+    found: str = text(value, where)
+    if re.match(r"s3://[^/]|file:///", found) is None:
+        raise wrong(where, "s3://bucket, s3://bucket/path or file:///directory", found)
+    return found
 
 
 def entries(value: Any, where: str) -> Optional[Tuple[str, ...]]:

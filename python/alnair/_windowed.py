@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
-    DataLoader,
     RandomSampler,
     SequentialSampler,
     Subset,
@@ -49,7 +48,8 @@ class Plan:
         batches = loader.batch_sampler
         if batches is not None and type(batches) is not BatchSampler:
             raise _refuse(self.dataset, batches)
-        self.sampler = sampler = loader.sampler if batches is None else batches.sampler
+        sampler: Any = loader.sampler if batches is None else batches.sampler
+        self.sampler = sampler
         known = type(sampler) in (SequentialSampler, RandomSampler) and sampler.data_source is self.dataset
         if type(sampler) is RandomSampler and (sampler.replacement or sampler._num_samples is not None):
             known = False  # so many samples of the epoch, not of each window
@@ -67,14 +67,14 @@ class Plan:
             generator = torch.Generator().manual_seed(sampler.seed + sampler.epoch)
         else:
             return list(range(count))
-        return torch.randperm(count, generator=generator).tolist()  # type: ignore[no-any-return]
+        return torch.randperm(count, generator=generator).tolist()
 
     def samples(self, window: int, length: int) -> Any:
         """The sampler for a window of so many samples, the current one if its samples are to be drawn."""
         if type(self.sampler) is not DistributedSampler:
             return self.sampler if length > 0 else ()  # they look at the length whenever they are iterated
         given = self.sampler
-        sampler = DistributedSampler(
+        sampler: Any = DistributedSampler(
             range(length),  # type: ignore[arg-type]
             given.num_replicas,
             given.rank,
@@ -102,17 +102,18 @@ class WindowSampler:
     """The index sampler of a loader over windows: that of the dataset's current window, whenever it is asked."""
 
     def __init__(self, loader: Any) -> None:
-        self._loader = loader
+        # Not the loader: its iterator refers to this, and with persistent workers it to its iterator.
+        self._plan, self._switches = Plan(loader), _switch_workers(loader)
 
     def __iter__(self) -> Iterator[Any]:
-        plan, window = Plan(self._loader), self._loader.dataset._alnair.window
-        indices = iter(plan.indices(window, len(plan.dataset)))
-        if not _switch_workers(self._loader):
+        plan, window = self._plan, self._plan.dataset._alnair.window
+        indices: Iterator[Any] = iter(plan.indices(window, len(plan.dataset)))
+        if not self._switches:
             return indices
         return ([WindowIndex(batch[0], window), *batch[1:]] for batch in indices)
 
     def __len__(self) -> int:
-        return Plan(self._loader).steps(self._loader.dataset._alnair.window, len(self._loader.dataset))
+        return self._plan.steps(self._plan.dataset._alnair.window, len(self._plan.dataset))
 
 
 def _switch_workers(loader: Any) -> bool:
@@ -139,8 +140,9 @@ class Epoch:
     What a sample raises is raised, and the next batch follows, as with PyTorch's iterators.
     """
 
-    def __init__(self, loader: Any) -> None:
-        self._loader, self._dataset = loader, loader.dataset
+    def __init__(self, loader: Any, begin: Callable[[], Iterator[Any]]) -> None:
+        """`begin`: what the loader's iter() would be if there were no windows: one over the current window."""
+        self._loader, self._dataset, self._begin = loader, loader.dataset, begin
         self._plan = Plan(loader)
         self._windows = self._plan.order()
         self._source = self._dataset._alnair.source
@@ -182,7 +184,7 @@ class Epoch:
             self._fetch_ahead()
             if self._steps > 0:
                 keep = _switch_workers(loader) or not loader.persistent_workers
-                self._batches = DataLoader.__iter__(loader) if keep else loader._get_iterator()
+                self._batches = self._begin() if keep else loader._get_iterator()
                 return
 
     def _fetch_ahead(self) -> None:

@@ -12,14 +12,16 @@ from torch.utils.data import DataLoader  # isort: skip
 
 from ._ahead import Ahead, StatefulAhead
 from ._route import prepare
-from .errors import OptionTypeError
+from .errors import ConfigError, OptionTypeError
 
 _lookahead = _values.at_least(0, "a number of MiB")
 _Loader = TypeVar("_Loader", bound="DataLoader[Any]")
 
 
-def _ahead_of(loader: Any, sampler: Any) -> Any:
+def _drawn_from(loader: Any, sampler: Any) -> Any:
     """What a loader draws from in place of its index sampler."""
+    if _windowed.has_windows(loader.dataset):
+        return _windowed.WindowSampler(loader)
     if loader.lookahead == 0 or loader._dataset_kind != 0:  # an iterable dataset draws no indices
         return sampler
     in_flight = loader.num_workers * (loader.prefetch_factor or 2)
@@ -51,9 +53,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
 
     @property
     def _index_sampler(self) -> Any:  # what the base class draws batches of indices from
-        if _windowed.has_windows(self.dataset):
-            return _windowed.WindowSampler(self)
-        return _ahead_of(self, super()._index_sampler)
+        return _drawn_from(self, super()._index_sampler)
 
     def _get_iterator(self) -> Any:
         prepare(self.dataset)
@@ -61,7 +61,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         _stats.begin_epoch()
-        return _windowed.Epoch(self) if _windowed.has_windows(self.dataset) else super().__iter__()
+        return _windowed.Epoch(self, super().__iter__) if _windowed.has_windows(self.dataset) else super().__iter__()
 
     def __len__(self) -> int:
         return _windowed.length(self) if _windowed.has_windows(self.dataset) else super().__len__()
@@ -81,19 +81,21 @@ def attach(loader: _Loader, *, lookahead: Optional[int] = None) -> _Loader:
     """Gives look-ahead to a DataLoader over an Alnair dataset, however it was built, and returns it.
 
     For loaders that a framework makes: its batches and random states stay what they are. The loader's class becomes a subclass
-    of what it was. Over other datasets nothing changes. Loaders of accelerate (and so of Hugging Face's Trainer) are looked into.
+    of what it was. A dataset of several windows is passed through, as by ``AlnairJobDataLoader``. Over other datasets nothing changes. Loaders of accelerate (and so of Hugging Face's Trainer) are looked into.
 
     Args:
         loader: an instance of ``torch.utils.data.DataLoader`` or of a subclass.
         lookahead: as for ``AlnairJobDataLoader``.
 
     Raises:
-        ConfigError: it is no DataLoader, or ``lookahead`` is no number of MiB.
+        ConfigError: it is no DataLoader, ``lookahead`` is no number of MiB, or the dataset has windows that it cannot pass through.
     """
     inner = vars(loader).get("base_dataloader", loader) if hasattr(loader, "__dict__") else loader
     kind = type(inner)
     if not issubclass(kind, DataLoader):
         raise OptionTypeError(f"attach() takes a torch.utils.data.DataLoader, not {kind.__name__}")
+    if hasattr(kind, "state_dict") and _windowed.has_windows(inner.dataset):
+        raise ConfigError(f"a {kind.__name__} cannot pass through windows, in which it has no state; use lazyloading=True")
     inner.lookahead = _resolved(lookahead)
     if kind not in _attached.values() and not issubclass(kind, AlnairJobDataLoader):
         inner.__class__ = _with_look_ahead(kind)
@@ -119,7 +121,14 @@ def _with_look_ahead(kind: Any) -> type:
 
             @property
             def _index_sampler(self) -> Any:
-                return _ahead_of(self, super()._index_sampler)
+                return _drawn_from(self, super()._index_sampler)
+
+            def __iter__(self) -> Any:
+                _stats.begin_epoch()
+                return _windowed.Epoch(self, super().__iter__) if _windowed.has_windows(self.dataset) else super().__iter__()
+
+            def __len__(self) -> int:
+                return _windowed.length(self) if _windowed.has_windows(self.dataset) else super().__len__()  # type: ignore[no-any-return]
 
             def _get_iterator(self) -> Any:
                 prepare(self.dataset)

@@ -1,11 +1,13 @@
 """Datasets that are loaded window by window (lazyloading=False with maxmemory), and loaders over them."""
 
 import collections
+import gc
 import logging
 import os
 import pickle
 import random
 import time
+import weakref
 
 import alnair
 import pytest
@@ -163,6 +165,37 @@ def test_persistent_workers_stay_while_the_windows_pass(large):
     seen = epochs(loader, 2)
     assert [[key for key, _ in samples] for samples in seen] == [KEYS] * 2
     assert len({pid for samples in seen for _, pid in samples}) == 2
+
+
+class Stateful(data.DataLoader):
+    def state_dict(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_attached_loader_passes_through_windows_too(large, workers):
+    dataset = windowed(Keyed, large(*SIZES))
+    arguments = {"batch_size": 2, "shuffle": True, "num_workers": workers, "persistent_workers": workers > 0}
+    read = []
+    for loader in AlnairJobDataLoader(dataset, **arguments), alnair.attach(data.DataLoader(dataset, **arguments)):
+        torch.manual_seed(5)
+        read.append(([list(loader) for _ in range(2)], len(loader)))
+    assert read[0] == read[1]
+    assert sorted(key for batch in read[1][0][0] for key in batch) == KEYS
+    with pytest.raises(alnair.ConfigError, match="a Stateful cannot pass through windows, in which it has no state; use lazyloading=True"):
+        alnair.attach(Stateful(dataset))
+
+
+def test_a_dropped_loader_ends_its_workers_at_once(large):
+    loader = AlnairJobDataLoader(windowed(Wherefrom, large(*SIZES)), num_workers=1, persistent_workers=True, collate_fn=list)
+    assert len(epochs(loader, 1)[0]) == len(KEYS)
+    gone = weakref.ref(loader)
+    gc.disable()
+    try:
+        del loader
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_the_order_is_a_function_of_the_random_state(large):
