@@ -52,6 +52,11 @@ _CORE = (
 )  # fmt: skip
 
 
+CONNECTIONS_A_RANK = 32
+# What launchers (torchrun, Slurm, Open MPI, MPICH) call the number of ranks on this node.
+_LOCAL_SIZE = ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+
+
 class Config(NamedTuple):
     """The resolved configuration of a dataset. Small, and without secrets: those are read again by each process."""
 
@@ -105,6 +110,12 @@ def resolve(arguments: Mapping[str, Any], environment: Optional[Mapping[str, str
     return Config(values, scope, jobname, secret_file if values["source"].startswith("s3://") else "", share_file)
 
 
+def _ranks_of_this_node() -> int:
+    """How many ranks the launcher says that it has started on this node."""
+    counts = (os.environ.get(name, "") for name in _LOCAL_SIZE)
+    return next((int(count) for count in counts if count.isdecimal() and int(count) > 0), 1)
+
+
 def core_options(config: Config, version: str) -> Dict[str, Any]:
     """What the C++ library needs to open the dataset; with a version, exactly that one. Reads the job's secret."""
     options = {name: config.values[name] for name in _CORE if name in config.values}
@@ -112,6 +123,7 @@ def core_options(config: Config, version: str) -> Dict[str, Any]:
     options["scope"] = config.scope
     options["version"] = version or config.version or ""
     options["refresh"] = config.refresh == "start"
+    options.setdefault("max_connections", min(CONNECTIONS_A_RANK * _ranks_of_this_node(), 65535))
     secret = _job.read_secret(config.secret_file) if config.secret_file and not config.anonymous else None
     if secret is not None:
         options["credentials"] = (secret.access_key_id, secret.secret_access_key, secret.session_token)

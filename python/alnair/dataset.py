@@ -58,7 +58,7 @@ class AlnairJobDataset(_Base[Any]):
         requester_pays: agree to pay for requests to such a bucket.
         addressing_style: ``auto``, ``path`` or ``virtual``.
         ca_bundle: a file of TLS certificates to trust in place of the system's.
-        max_connections: connections that this process opens at most.
+        max_connections: connections, and requests in flight, of all processes of this node together.
         usecache: False keeps only what is prefetched.
         maxmemory: MiB of objects that are loaded at a time with ``lazyloading=False``; 0 for no limit.
         lazyloading: True makes ``data[key]`` a light handle that ``load`` and ``get_data`` turn into bytes; with False it is

@@ -36,6 +36,8 @@ enum class LockPurpose : std::uint64_t {
   kIndexGrowth,    // who adds a table to a shared index
   kDirectoryTier,  // for the directory tier's own use
   kRegistration,   // who finds out a dataset's version for a run
+  kRequestSlot,    // who may have this one of the node's requests in flight
+  kRequestWish,    // shared: who lacks request slots
 };
 
 constexpr std::uint64_t lock_offset(LockPurpose purpose, std::uint64_t index = 0) {

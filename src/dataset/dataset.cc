@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "alnair/core/error.h"
+#include "cache/node_slots.h"
 #include "cache/private_directory.h"
 #include "core/fork.h"
 #include "core/log.h"
@@ -136,9 +137,9 @@ std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const List
   if (options.cache.chunk_size < 4096 || options.cache.chunk_size > (32u << 20))
     throw ConfigError(fmt::format("chunk_size is {} bytes; expected 4096 (4 KiB) to {} (32 MiB)",
                                   options.cache.chunk_size, 32u << 20));
-  auto [source, scope] = source_of(options);
   DatasetOptions resolved = options;
   resolved.cache = with_default_directories(options.cache);
+  auto [source, scope] = source_of(options, node_request_slots(resolved.cache.memory_dir));
   refuse_foreign_directory(resolved.cache.cache_dir);
   refuse_foreign_directory(resolved.cache.memory_dir);
   const auto node = open_node(resolved.cache);

@@ -14,7 +14,7 @@ struct NamedSource {
   std::vector<std::string> scope;  // entries that the datasource consists of; empty: everything
 };
 
-// Opens it; touches no network. Throws ConfigError.
-NamedSource source_of(const DatasetOptions& options);
+// Opens it; touches no network. `slots`: as for open_s3_source(). Throws ConfigError.
+NamedSource source_of(const DatasetOptions& options, std::shared_ptr<RequestSlots> slots = nullptr);
 
 }  // namespace alnair

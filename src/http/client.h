@@ -18,6 +18,8 @@
 
 namespace alnair {
 
+class RequestSlots;
+
 enum class HttpMethod { kGet, kHead, kPost, kPut, kDelete };
 
 struct HttpRequest {
@@ -110,6 +112,9 @@ struct HttpClientOptions {
   std::uint64_t max_bytes_in_flight = 256ull
                                       << 20;  // sum of expected_bytes; one request is always let through
   std::string ca_bundle = {};                 // file; empty: find_ca_bundle()
+
+  // Where set, the two limits of connections and requests hold for all clients that share it (request_slots.h).
+  std::shared_ptr<RequestSlots> slots = nullptr;
 };
 
 // libcurl's multi interface. Threads and sockets are made by the first request. Destroying the client, or the

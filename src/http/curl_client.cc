@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "core/fork.h"
 #include "http/client.h"
 #include "http/event_loop.h"
+#include "http/shared_limit.h"
 
 namespace alnair {
 namespace {
@@ -69,6 +71,7 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
       } else {
         transfer->queue_position = queue_.insert(ahead ? queue_.begin() : queue_.end(), transfer);
       }
+      schedule_look();
     } catch (const Error& error) {
       const bool cancelled = dynamic_cast<const CancelledError*>(&error) != nullptr;
       transfer->state = Transfer::State::kEnded;
@@ -155,11 +158,30 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
     }
     loops_ = std::move(loops);
     active_.assign(loops_.size(), 0);
+    if (auto share = options_.slots ? options_.slots->join() : nullptr)
+      shared_.emplace(std::move(share), std::min(options_.max_requests, options_.max_connections));
   }
 
-  bool fits(const Transfer& transfer) const {
+  // To be followed by admit(), if it is true.
+  bool fits(const Transfer& transfer) {
     return in_flight_ < limit_ &&
-           (in_flight_ == 0 || bytes_ + transfer.request.expected_bytes <= options_.max_bytes_in_flight);
+           (in_flight_ == 0 || bytes_ + transfer.request.expected_bytes <= options_.max_bytes_in_flight) &&
+           (!shared_ || shared_->admits(in_flight_, EventLoop::Clock::now()));
+  }
+
+  void schedule_look() {
+    if (!shared_ || stopping_) return;
+    if (const int kept = shared_->kept(); kept != kept_connections_) {
+      kept_connections_ = kept;
+      const int loops = static_cast<int>(loops_.size());
+      for (const auto& loop : loops_) loop->keep_connections((kept + loops - 1) / loops);
+    }
+    const auto due = shared_->look_at();
+    if (!due || (look_due_ && *look_due_ <= *due)) return;
+    look_due_ = due;
+    loops_[0]->run_after(*due - EventLoop::Clock::now(), [engine = weak_from_this()] {
+      if (const auto self = engine.lock()) self->look();
+    });
   }
 
   std::size_t least_busy() const {
@@ -184,9 +206,20 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
       --in_flight_;
       --active_[transfer->loop];
       bytes_ -= transfer->request.expected_bytes;
+      if (shared_) shared_->ended(in_flight_, EventLoop::Clock::now());
     }
     start_what_fits();
     report(*transfer);
+  }
+
+  void look() {
+    {
+      const std::lock_guard lock(mutex_);
+      look_due_.reset();
+      if (stopping_) return;
+      shared_->look(in_flight_, !queue_.empty(), EventLoop::Clock::now());
+    }
+    start_what_fits();
   }
 
   void start_what_fits() {
@@ -195,7 +228,7 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
       std::shared_ptr<EventLoop> loop;
       {
         const std::lock_guard lock(mutex_);
-        if (queue_.empty() || !fits(*queue_.front())) return;
+        if (queue_.empty() || !fits(*queue_.front())) return schedule_look();
         next = std::move(queue_.front());
         queue_.pop_front();
         loop = admit(*next, least_busy());
@@ -213,6 +246,9 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
   std::list<std::shared_ptr<Transfer>> queue_;     // in order of submission
   std::vector<std::shared_ptr<EventLoop>> loops_;  // made once
   std::vector<int> active_;                        // transfers of each loop
+  std::optional<SharedLimit> shared_;              // with HttpClientOptions::slots
+  std::optional<EventLoop::Clock::time_point> look_due_;
+  int kept_connections_ = 0;  // as the loops know it
 };
 
 void stop_engines_at_exit() {

@@ -56,6 +56,10 @@ EventLoop::EventLoop(const std::string& ca_bundle, int max_connections, Finished
   }
   share_.reset(curl_share_init());
   curl_share_setopt(share_.get(), CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+  make_multi(max_connections);
+}
+
+void EventLoop::make_multi(int max_connections) {
   multi_.reset(curl_multi_init());
   curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETFUNCTION, &EventLoop::on_socket);
   curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
@@ -63,6 +67,7 @@ EventLoop::EventLoop(const std::string& ca_bundle, int max_connections, Finished
   curl_multi_setopt(multi_.get(), CURLMOPT_TIMERDATA, this);
   curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS, static_cast<long>(max_connections));
   curl_multi_setopt(multi_.get(), CURLMOPT_PIPELINING, static_cast<long>(CURLPIPE_NOTHING));
+  curl_due_ = Clock::time_point::max();
 }
 
 EventLoop::~EventLoop() {
@@ -83,6 +88,17 @@ void EventLoop::cancel(TransferPtr transfer) { post({std::move(transfer), true, 
 
 void EventLoop::run_after(Clock::duration delay, std::function<void()> task) {
   post({nullptr, false, Clock::now() + delay, std::move(task)});
+}
+
+void EventLoop::keep_connections(int count) {
+  run_after({}, [this, count] {
+    const int kept = std::max(1, count);  // 0 would mean libcurl's own default
+    if (count == 0 && active_.empty()) {
+      make_multi(kept);  // libcurl closes idle connections only with this
+    } else {
+      curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS, static_cast<long>(kept));
+    }
+  });
 }
 
 void EventLoop::post(Command command) {

@@ -40,6 +40,10 @@ class EventLoop : public std::enable_shared_from_this<EventLoop> {
   void cancel(TransferPtr transfer);
   void run_after(Clock::duration delay, std::function<void()> task);
 
+  // Keeps so many connections open from now on: more are closed when a request ends, or at once if none is in flight and
+  // `count` is 0. Thread-safe.
+  void keep_connections(int count);
+
   // Ends every transfer with kCancelled and the thread with them; waits for that at most `patience`, and not
   // at all on the loop's own thread. Idempotent.
   void stop(Clock::duration patience);
@@ -57,6 +61,7 @@ class EventLoop : public std::enable_shared_from_this<EventLoop> {
   };
 
   EventLoop(const std::string& ca_bundle, int max_connections, Finished finished);
+  void make_multi(int max_connections);
   void run();
   void post(Command command);
   bool take_commands();

@@ -45,7 +45,7 @@ std::unique_ptr<CredentialCache> make_credentials(const S3Config& config) {
       });
 }
 
-std::shared_ptr<S3Core> make_core(const S3Config& config) {
+std::shared_ptr<S3Core> make_core(const S3Config& config, std::shared_ptr<RequestSlots> slots = nullptr) {
   HttpClientOptions http;
   http.threads = loop_threads(config.options.event_loop_threads);
   http.max_connections = config.options.max_connections;
@@ -53,6 +53,7 @@ std::shared_ptr<S3Core> make_core(const S3Config& config) {
       config.options.max_requests > 0 ? config.options.max_requests : config.options.max_connections;
   http.max_bytes_in_flight = config.options.max_bytes_in_flight;
   http.ca_bundle = config.ca_bundle;
+  http.slots = std::move(slots);
   return std::make_shared<S3Core>(config, make_http_client(http), make_credentials(config));
 }
 
@@ -64,8 +65,9 @@ class Ended final : public PendingRead {
 
 class S3Source final : public ObjectSource {
  public:
-  explicit S3Source(S3Config config)
-      : config_(std::move(config)), core_([this] { return make_core(config_); }) {}
+  S3Source(S3Config config, std::shared_ptr<RequestSlots> slots)
+      : config_(std::move(config)),
+        core_([this, slots = std::move(slots)] { return make_core(config_, slots); }) {}
 
   std::string identity() const override { return config_.identity(); }
 
@@ -200,8 +202,9 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
 
 }  // namespace
 
-std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options) {
-  return std::make_shared<S3Source>(resolve_s3_config(bucket, options));
+std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options,
+                                             std::shared_ptr<RequestSlots> slots) {
+  return std::make_shared<S3Source>(resolve_s3_config(bucket, options), std::move(slots));
 }
 
 std::string find_s3_credentials(const std::string& bucket, const S3Options& options, const Interrupt& interrupt) {

@@ -5,24 +5,16 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <functional>
 
 #include "alnair/core/error.h"
+#include "support/in_child.h"
 #include "support/temporary_directory.h"
 
 namespace alnair {
 namespace {
 
 using namespace std::chrono_literals;
-
-// Runs `body` in a forked child; true if it returned true.
-bool in_child(const std::function<bool()>& body) {
-  const pid_t child = fork();
-  if (child == 0) _exit(body() ? 0 : 1);
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
+using testing::in_child;
 
 class LockFileTest : public ::testing::Test {
  protected:

@@ -12,6 +12,7 @@
 
 #include "alnair/catalog/catalog.h"
 #include "alnair/core/error.h"
+#include "support/in_child.h"
 
 namespace alnair::testing {
 
@@ -65,15 +66,6 @@ inline std::uint64_t count_known(Catalog& catalog, std::uint64_t begin, std::uin
     ++known;
   }
   return known;
-}
-
-// Runs `body` in a forked child; true if it returned true there.
-inline bool in_child(const std::function<bool()>& body) {
-  const pid_t child = fork();
-  if (child == 0) _exit(body() ? 0 : 1);
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 template <typename Backend>

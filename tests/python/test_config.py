@@ -45,6 +45,15 @@ region_name = eu-central-1
 # Precedence.
 
 
+@pytest.mark.parametrize("variable, ranks", [(None, 1), ("LOCAL_WORLD_SIZE", 8), ("OMPI_COMM_WORLD_LOCAL_SIZE", 4)])
+def test_the_limit_of_connections_grows_with_the_ranks_of_the_node(monkeypatch, variable, ranks):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, str(ranks))
+    assert _config.core_options(_config.resolve({"source": SOURCE}), "")["max_connections"] == 32 * ranks
+    assert _config.core_options(_config.resolve({"source": SOURCE, "max_connections": 5}), "")["max_connections"] == 5
+
+
 def test_an_argument_comes_before_the_environment_and_that_before_the_job(job, monkeypatch):
     job(JOB)
     assert _config.resolve({}).maxmemory == 5
@@ -323,6 +332,16 @@ def test_a_url_with_a_password_is_not_shown():
 def test_a_malformed_job_file(job, content, expected):
     path = job(content) / "jobs" / "imagenet.json"
     assert refusal().startswith(f"{path}{expected}" if expected.startswith(":") else f"{path}, {expected}")
+
+
+@pytest.mark.parametrize(
+    "field, meant",
+    [("MaxMemoryMiB", "did you mean maxmemory?"), ("Priority", "expected usecache, maxmemory, durabilityindisk, lazyloading")],
+)
+def test_an_unknown_field_of_the_qos_is_pointed_out(job, caplog, field, meant):
+    path = job({"datasource": {"bucket": "pets"}, "qos": {field: 5}}) / "jobs" / "imagenet.json"
+    assert _config.resolve({}).maxmemory == 0
+    assert caplog.messages == [f"{path}, line 6, field qos.{field.lower()}: is unknown, and has no effect; {meant}"]
 
 
 def test_a_job_file_or_secret_that_cannot_be_read_is_named(job, monkeypatch):

@@ -31,7 +31,7 @@ struct S3Options {
   AddressingStyle addressing_style = AddressingStyle::kAuto;
   std::string ca_bundle;  // file; empty: AWS_CA_BUNDLE, else the system's
 
-  int max_connections = 32;                                // open connections of this process
+  int max_connections = 32;                                // open: of this process, in a Dataset of this node
   int max_requests = 0;                                    // in flight; 0: as max_connections
   std::uint64_t max_bytes_in_flight = 256ull << 20;        // bytes
   int event_loop_threads = 0;                              // 0: half the cores, 1 to 4
@@ -42,8 +42,12 @@ struct S3Options {
   bool hedging = true;                                     // duplicate stragglers' GETs, at most 5 % of requests
 };
 
-// Checks the options; touches no network. Throws ConfigError.
-std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options);
+class RequestSlots;
+
+// Checks the options; touches no network. With `slots`, the limits of connections and requests hold for all sources that share
+// them, in whichever process. Throws ConfigError.
+std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options,
+                                             std::shared_ptr<RequestSlots> slots = nullptr);
 
 // Where credentials for the bucket are found, for people: "the environment", "profile 'dev'", "anonymous". Shows no secret. Blocks.
 // Throws ConfigError (none, malformed), AccessError, SourceError, TimeoutError.
