@@ -14,7 +14,7 @@ constexpr auto kOthersFirst = milliseconds(20);  // nothing is taken after givin
 constexpr auto kTurn = milliseconds(250);        // the last slot is used for so long
 constexpr auto kBalance = milliseconds(500);     // between givings to those that have some
 constexpr auto kPatience = milliseconds(1000);   // without a slot
-constexpr auto kLinger = milliseconds(1000);     // slots that are not used
+constexpr auto kLinger = milliseconds(4000);     // of slots that are not used, as of idle connections (transfer.cc)
 
 }  // namespace
 
