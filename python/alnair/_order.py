@@ -15,6 +15,9 @@ from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, Sub
 from torch.utils.data.distributed import DistributedSampler
 
 
+_PIECE = 1 << 16  # numbers that are Python's at a time
+
+
 class Unknown(Exception):
     """What a sampler will yield cannot be told without drawing from it."""
 
@@ -37,6 +40,20 @@ def flat(items: Iterable[Any]) -> Iterator[Any]:
             yield item
         else:
             yield from members(item)
+
+
+class _Permutations:
+    """What a RandomSampler without replacement yields, without a list of millions of numbers."""
+
+    def __init__(self, sampler: RandomSampler) -> None:
+        self._sampler = sampler
+
+    def __iter__(self) -> Iterator[int]:
+        count, size = self._sampler.num_samples, len(self._sampler.data_source)
+        for wanted in [size] * (count // size) + [count % size]:  # as PyTorch's own: one more is drawn in any case
+            drawn = torch.randperm(size, generator=self._sampler.generator)[:wanted]
+            for start in range(0, wanted, _PIECE):
+                yield from drawn[start : start + _PIECE].tolist()
 
 
 class Prediction:
@@ -108,7 +125,7 @@ class Prediction:
             seed = int(torch.empty((), dtype=torch.int64).random_(generator=twin.generator).item())
             twin.generator = torch.Generator()
             twin.generator.manual_seed(seed)
-        return twin
+        return twin if sampler.replacement else _Permutations(twin)
 
     def _weighted(self, sampler: WeightedRandomSampler) -> Any:
         if sampler.weights.device.type != "cpu":

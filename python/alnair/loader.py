@@ -128,7 +128,7 @@ def _with_look_ahead(kind: Any) -> type:
                 return _windowed.Epoch(self, super().__iter__) if _windowed.has_windows(self.dataset) else super().__iter__()
 
             def __len__(self) -> int:
-                return _windowed.length(self) if _windowed.has_windows(self.dataset) else super().__len__()  # type: ignore[no-any-return]
+                return _windowed.length(self) if _windowed.has_windows(self.dataset) else super().__len__()
 
             def _get_iterator(self) -> Any:
                 prepare(self.dataset)
