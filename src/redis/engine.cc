@@ -290,7 +290,7 @@ void Engine::reroute_or_fail(Node& node, Request request) {
     Node* const other = route(request);
     if (other != nullptr && other != &node) return put(*other, request);
   }
-  if (!pinned && mode_ == Mode::kCluster && !request.waited_for_map && refresh()) {
+  if (!pinned && mode_ == Mode::kCluster && !request.waited_for_map && (refresh() || refresh_soon(node))) {
     request.waited_for_map = true;
     parked_.push_back(request);
     return;
@@ -416,6 +416,7 @@ void Engine::closed(Connection& connection, Closing closing, std::vector<Request
   if (!broke && closing.why != Closing::Why::kLocal) {
     if (node.breaker.closed() && node.seed == Node::Seed::kNo)
       log(LogLevel::kWarning, "{} It is left alone for a while.", closing.message);
+    if (node.breaker.closed()) node.failed_at = Clock::now();
     node.breaker.failure(Clock::now());
   }
   if (closing.why != Closing::Why::kLocal) {

@@ -62,6 +62,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
     Clock::time_point pause_until{};          // it said that it is loading, or busy
     Failure failure = Failure::kUnavailable;  // why it is left alone
     std::string problem;
+    Clock::time_point failed_at{};
     Greeting greeting;
     bool greeted = false;
     Connection::Style style = Connection::Style::kDirect;
@@ -108,6 +109,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
   void seed_found(Node& node, Mode mode, SlotMap map);
   void seed_done(Node& node);
   bool refresh();
+  bool refresh_soon(const Node& failed);
   void ask_next_for_map();
   void end_refresh(bool renewed);
   void ask_for_map(Node& node, std::function<void(std::optional<SlotMap>, Result&&)> done);
@@ -161,6 +163,8 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
   std::size_t turn_ = 0;  // of proxies, and of nodes that are asked for the map
 
   bool refreshing_ = false;
+  bool refresh_planned_ = false;
+  bool renewed_ = false;  // by the last refresh
   std::vector<Address> candidates_;
   Clock::time_point refresh_until_{};
   Clock::time_point next_refresh_{};  // not before

@@ -136,9 +136,9 @@ RespParser::Step RespParser::begin_bulk(std::int64_t length, std::uint64_t body_
   length_ = static_cast<std::size_t>(length);
   block_start_ = 0;
   if (body_offset == 0) {
-    block_ = Buffer(length_);
+    block_ = RecycledBuffer(length_);
   } else {
-    block_ = Buffer(length_ + kAlignment - 1);
+    block_ = RecycledBuffer(length_ + kAlignment - 1);
     const auto body = reinterpret_cast<std::uintptr_t>(block_.data()) + body_offset;
     block_start_ = (kAlignment - body % kAlignment) % kAlignment;
   }

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/recycled_buffer.h"
 #include "redis/reply.h"
 
 namespace alnair::redis {
@@ -74,7 +75,7 @@ class RespParser {
   std::size_t elements_ = 0;
 
   bool in_bulk_ = false;  // a bulk string is being received into block_
-  Buffer block_;
+  RecycledBuffer block_;
   std::size_t block_start_ = 0;  // where it begins in there
   std::size_t length_ = 0, filled_ = 0;
   const char* problem_ = nullptr;

@@ -260,6 +260,18 @@ bool Engine::refresh() {
   return true;
 }
 
+// Likewise for a node that failed after the map had come, which is too new to be asked for again at once: as when servers are
+// restarted one after the other, each after its replica has taken over.
+bool Engine::refresh_soon(const Node& failed) {
+  if (!renewed_ || failed.failed_at <= last_refresh_) return false;
+  if (!std::exchange(refresh_planned_, true))
+    reactor_.after(next_refresh_ - Clock::now(), [this] {
+      refresh_planned_ = false;
+      if (!refresh()) resume_parked();
+    });
+  return true;
+}
+
 void Engine::ask_next_for_map() {
   while (!candidates_.empty() && Clock::now() < refresh_until_) {
     Node& node = node_at(candidates_.back());
@@ -276,6 +288,7 @@ void Engine::ask_next_for_map() {
 
 void Engine::end_refresh(bool renewed) {
   refreshing_ = false;
+  renewed_ = renewed;
   next_refresh_ = Clock::now() + (renewed ? kAfterRenewal : kAfterNoRenewal);
   resume_parked();
 }

@@ -22,7 +22,7 @@ struct Proxied {
 
 template <typename Servers>
 struct RedisContract {
-  // Started before the test forks; each test runs in a process of its own.
+  // Started before a test forks, and shared by all tests of the process: each has a domain of its own.
   static const Servers& servers() {
     static const Servers started;
     return started;
@@ -31,8 +31,8 @@ struct RedisContract {
   static constexpr std::uint64_t kLimit = 16 << 20;
   static constexpr bool kHoldsDatasets = false;
   static constexpr bool kLimitIsTheServers = true;
-  static std::shared_ptr<Tier> open(const std::string&, std::uint64_t) {
-    return std::make_shared<RedisTier>(redis::open(servers().url()), RedisKeys("test", "default"));
+  static std::shared_ptr<Tier> open(const std::string& directory, std::uint64_t) {
+    return std::make_shared<RedisTier>(redis::open(servers().url()), RedisKeys("test", directory));
   }
 };
 

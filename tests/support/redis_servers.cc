@@ -25,10 +25,10 @@ namespace {
 
 constexpr int kAttempts = 20;  // a port that was free may be taken by the time it is used
 
-sockaddr_in loopback(int port) {
+sockaddr_in address_of(const std::string& host, int port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  inet_pton(AF_INET, host.c_str(), &address.sin_addr);
   address.sin_port = htons(static_cast<std::uint16_t>(port));
   return address;
 }
@@ -43,13 +43,13 @@ struct Descriptor {
   const int fd;
 };
 
-redis::Reply call(int port, const std::vector<std::string>& arguments) {
+redis::Reply call(const std::string& host, int port, const std::vector<std::string>& arguments) {
   const Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval patience{.tv_sec = 30, .tv_usec = 0};
   setsockopt(socket.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  const sockaddr_in address = loopback(port);
+  const sockaddr_in address = address_of(host, port);
   if (connect(socket.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    throw std::runtime_error(fmt::format("cannot connect to port {}: {}", port, std::strerror(errno)));
+    throw std::runtime_error(fmt::format("cannot connect to {}:{}: {}", host, port, std::strerror(errno)));
   std::string request = fmt::format("*{}\r\n", arguments.size());
   for (const std::string& argument : arguments) request += fmt::format("${}\r\n{}\r\n", argument.size(), argument);
   if (send(socket.fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size()))
@@ -78,7 +78,7 @@ int server_port() {
   while (true) {
     const int port = std::uniform_int_distribution(10'000, 29'999)(random);
     const Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const sockaddr_in address = loopback(port);
+    const sockaddr_in address = address_of("127.0.0.1", port);
     if (bind(socket.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return port;
   }
 }
@@ -123,11 +123,14 @@ RedisServer::RedisServer(const RedisConfig& config) : config_(config) {
 // False: it ended, because a port was taken.
 bool RedisServer::start() {
   const std::string port = std::to_string(port_), directory = directory_.path();
-  std::vector<std::string> arguments{config_.program,
+  std::vector<std::string> arguments = config_.place.enter;
+  arguments.insert(arguments.end(), {config_.program,
                                      "--port",
                                      port,
                                      "--bind",
-                                     "127.0.0.1",
+                                     host(),
+                                     "--protected-mode",
+                                     "no",
                                      "--dir",
                                      directory,
                                      "--unixsocket",
@@ -141,7 +144,7 @@ bool RedisServer::start() {
                                      "--enable-debug-command",
                                      "yes",
                                      "--repl-diskless-sync-delay",
-                                     "0"};
+                                     "0"});
   const auto add = [&](const std::vector<std::string>& more) {
     arguments.insert(arguments.end(), more.begin(), more.end());
   };
@@ -158,7 +161,7 @@ bool RedisServer::start() {
   const bool answers = eventually([&] {
     try {
       return (ended = !process_->running()) ||
-             checked(call(port_, {"INFO", "server"})).find("redis_version") != std::string::npos;
+             checked(command({"INFO", "server"})).find("redis_version") != std::string::npos;
     } catch (const std::runtime_error&) {
       return false;
     }
@@ -173,7 +176,9 @@ void RedisServer::start_again() {
   if (!start()) throw std::runtime_error("redis-server does not start again");
 }
 
-redis::Reply RedisServer::command(const std::vector<std::string>& arguments) const { return call(port_, arguments); }
+redis::Reply RedisServer::command(const std::vector<std::string>& arguments) const {
+  return call(host(), port_, arguments);
+}
 
 std::string RedisServer::tls_url() const {
   return fmt::format("rediss://127.0.0.1:{}?tls_ca={}", tls_port_, config_.tls->ca());
@@ -182,8 +187,10 @@ std::string RedisServer::tls_url() const {
 RedisCluster::RedisCluster(const ClusterConfig& config) : masters_(config.masters) {
   RedisConfig each{.cluster = true, .tls = config.tls, .arguments = config.arguments, .program = config.program};
   each.arguments.insert(each.arguments.end(), {"--cluster-node-timeout", std::to_string(config.node_timeout_ms)});
-  for (int i = 0; i < config.masters * (1 + config.replicas); ++i)
+  for (int i = 0; i < config.masters * (1 + config.replicas); ++i) {
+    if (!config.places.empty()) each.place = config.places.at(static_cast<std::size_t>(i));
     servers_.push_back(std::make_unique<RedisServer>(each));
+  }
 
   const auto bus = [&](int index) {
     const std::string line = server(index).text({"CLUSTER", "NODES"});  // "id 127.0.0.1:port@bus ..."
@@ -195,7 +202,7 @@ RedisCluster::RedisCluster(const ClusterConfig& config) : masters_(config.master
   }
   for (int i = 0; i < size(); ++i) checked(server(i).command({"CLUSTER", "SET-CONFIG-EPOCH", std::to_string(i + 1)}));
   for (int i = 1; i < size(); ++i)
-    checked(server(0).command({"CLUSTER", "MEET", "127.0.0.1", std::to_string(server(i).port()), bus(i)}));
+    checked(server(0).command({"CLUSTER", "MEET", server(i).host(), std::to_string(server(i).port()), bus(i)}));
   for (int i = config.masters; i < size(); ++i) {
     const std::string master = server(i % config.masters).text({"CLUSTER", "MYID"});
     if (!eventually(
@@ -283,7 +290,7 @@ RedisProxy::RedisProxy(const std::vector<const RedisServer*>& servers) {
     eventually([&] {
       try {
         ended = !process_->running();
-        return ended || call(port_, {"GET", "x"}).is_nil();
+        return ended || call("127.0.0.1", port_, {"GET", "x"}).is_nil();
       } catch (const std::runtime_error&) {
         return false;
       }

@@ -1,5 +1,5 @@
 // Real Redis servers for tests: single ones, clusters, and a proxy in front of them. They listen on free ports of
-// 127.0.0.1, keep everything in memory and a throw-away directory, and are killed with their object, or with this
+// 127.0.0.1, unless told otherwise, keep everything in memory and a throw-away directory, and are killed with their object, or with this
 // process.
 //
 // Constructors throw std::runtime_error when a server does not start within a minute.
@@ -38,11 +38,18 @@ class Certificates {
 // The server that ALNAIR_TEST_VALKEY names (tests/run sets it); empty: there is none.
 std::string valkey_server();
 
+// Where a server runs: its address, and the command that takes it there (support/private_network.h).
+struct RedisPlace {
+  std::string host = "127.0.0.1";
+  std::vector<std::string> enter = {};
+};
+
 struct RedisConfig {
   bool cluster = false;
   const Certificates* tls = nullptr;        // a TLS port besides the plain one; it outlives the server
   std::vector<std::string> arguments = {};  // more, as on the command line: {"--maxmemory", "10mb"}
   std::string program = "redis-server";
+  RedisPlace place = {};
 };
 
 class RedisServer {
@@ -51,7 +58,8 @@ class RedisServer {
 
   int port() const { return port_; }
   int tls_port() const { return tls_port_; }
-  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  const std::string& host() const { return config_.place.host; }
+  std::string address() const { return host() + ":" + std::to_string(port_); }
   std::string url() const { return "redis://" + address(); }
   std::string tls_url() const;  // with tls_ca
   std::string unix_url() const { return "unix:" + socket(); }
@@ -82,6 +90,7 @@ struct ClusterConfig {
   int node_timeout_ms = 5000;
   std::vector<std::string> arguments = {};
   std::string program = "redis-server";
+  std::vector<RedisPlace> places = {};  // one for each server; empty: all are on 127.0.0.1
 };
 
 class RedisCluster {

@@ -1,4 +1,4 @@
-"""Real Redis servers on free ports of 127.0.0.1, single and as a cluster, for Python tests and benchmarks.
+"""Real Redis servers for Python tests and benchmarks, single and as a cluster, on free ports of 127.0.0.1 or another address.
 
     with RedisServer() as server: ...             server.url, server.command("SET", "x", "1")
     with RedisCluster(masters=3, replicas=1) as cluster: ...
@@ -68,8 +68,8 @@ def _read_reply(stream):
 class RedisServer:
     """One server. `arguments` are more of its command line: "--maxmemory", "10mb"."""
 
-    def __init__(self, *arguments: str, cluster: bool = False):
-        self._arguments, self._cluster = arguments, cluster
+    def __init__(self, *arguments: str, cluster: bool = False, host: str = "127.0.0.1"):
+        self._arguments, self._cluster, self._host = arguments, cluster, host
         base = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self._directory = Path(tempfile.mkdtemp(prefix="alnair-test-redis-", dir=base))
         for _ in range(_ATTEMPTS):
@@ -82,7 +82,7 @@ class RedisServer:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -93,7 +93,7 @@ class RedisServer:
         return self._process.pid
 
     def _start(self) -> bool:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory),
+        command = ["redis-server", "--port", str(self.port), "--bind", self._host, "--dir", str(self._directory), "--protected-mode", "no",
                    "--save", "", "--appendonly", "no", "--loglevel", "warning", "--enable-debug-command", "yes",
                    "--repl-diskless-sync-delay", "0"]  # fmt: skip
         if self._cluster:
@@ -117,7 +117,7 @@ class RedisServer:
         """One command on a connection of its own. Bulk strings are bytes; error replies raise RedisError."""
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in arguments]
         request = b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)])
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection((self._host, self.port), timeout=30) as connection:
             connection.sendall(request)
             with connection.makefile("rb") as stream:
                 return _read_reply(stream)
@@ -152,19 +152,19 @@ class RedisServer:
 class RedisCluster:
     """Masters, then their replicas, in `servers`."""
 
-    def __init__(self, masters: int = 3, replicas: int = 0, *arguments: str, node_timeout_ms: int = 5000):
+    def __init__(self, masters: int = 3, replicas: int = 0, *arguments: str, node_timeout_ms: int = 5000, host: str = "127.0.0.1"):
         self.servers: list = []
         try:
             for _ in range(masters * (1 + replicas)):
                 timeout = ("--cluster-node-timeout", str(node_timeout_ms))
-                self.servers.append(RedisServer(*timeout, *arguments, cluster=True))
+                self.servers.append(RedisServer(*timeout, *arguments, cluster=True, host=host))
             for i in range(masters):
                 first, last = 16384 * i // masters, 16384 * (i + 1) // masters - 1
                 self.servers[i].command("CLUSTER", "ADDSLOTSRANGE", first, last)
             for i, server in enumerate(self.servers):
                 server.command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             for server in self.servers[1:]:
-                self.servers[0].command("CLUSTER", "MEET", "127.0.0.1", server.port, server.bus_port)
+                self.servers[0].command("CLUSTER", "MEET", host, server.port, server.bus_port)
             for i in range(masters, len(self.servers)):
                 master = self.servers[i % masters].command("CLUSTER", "MYID")
                 if not eventually(lambda server=self.servers[i], master=master: self._follows(server, master)):
