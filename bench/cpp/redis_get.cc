@@ -71,11 +71,11 @@ class Reader {
     while (true) {
       changed_.wait(lock, [&] { return !arrived_.empty() || open_ == 0; });
       if (arrived_.empty()) return;
-      std::vector<alnair::View> values;
-      values.swap(arrived_);
+      std::vector<alnair::View> views;
+      views.swap(arrived_);
       lock.unlock();
-      for (const alnair::View& value : values) sum_ ^= alnair::first64(alnair::content_hash(value.bytes()));
-      values.clear();
+      for (const alnair::View& view : views) sum_ ^= alnair::first64(alnair::content_hash(view.bytes()));
+      views.clear();
       lock.lock();
     }
   }

@@ -13,7 +13,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Optional
 
 import servers
 import torch
@@ -37,20 +37,21 @@ class Bytes(AlnairJobDataset):
         return len(self.get_data(index, view=True))
 
 
-def cold_epoch(bucket: str, size: int, count: int, connections: int) -> Measured:
-    """The loop over a new cache; listing is not in it."""
+def cold_epoch(bucket: str, size: int, count: int, connections: int, gets: Optional[int] = None, **options) -> Measured:
+    """The loop over a new cache; listing is not in it. It takes `gets` GetObjects: one an object, unless told otherwise."""
     home = Path(tempfile.mkdtemp(prefix="alnair-bench-"))
     memory = Path(tempfile.mkdtemp(prefix="alnair-bench-", dir="/dev/shm"))
     before = alnair.stats()["s3_get_object"]
     try:
-        dataset = Bytes(source=f"s3://{bucket}", cache_dir=home, memory_dir=memory / "memory", max_connections=connections)
+        dataset = Bytes(source=f"s3://{bucket}", cache_dir=home, memory_dir=memory / "memory",
+                        max_connections=connections, **options)  # fmt: skip
         loader = AlnairJobDataLoader(dataset, batch_size=256 if size < 10_000 else 32, shuffle=True, collate_fn=list)
         cpu, start = cpu_seconds(), time.perf_counter()
         total = sum(sum(batch) for batch in loader)
         seconds, looped = time.perf_counter() - start, cpu_seconds()
         dataset._alnair.source.finish()  # before its directories go
         assert total == size * count
-        assert alnair.stats()["s3_get_object"] - before == count
+        assert alnair.stats()["s3_get_object"] - before == (count if gets is None else gets)
         return Measured(seconds, looped - cpu, cpu_seconds() - looped)
     finally:
         shutil.rmtree(home, ignore_errors=True)

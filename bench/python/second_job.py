@@ -1,0 +1,102 @@
+"""A second job on a fresh node: the first one has left the dataset in a Redis Cluster of three masters on this machine.
+
+Against the same loop over a cold cache from nginx and from versitygw, and against PyTorch's DataLoader over local files in the page
+cache. Decoding excluded, num_workers 0, listing not in the time. That the second job asks S3 for nothing is checked. CPU is the
+client's, in microseconds an object.
+
+Then the nodes' links are the limit (capped_link.py): four nodes at once, 1 Gbit/s each.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Dict
+
+import servers
+import torch
+from cold_epoch import cold_epoch, make_buckets
+from measure import interleaved, machine, table
+from peers import Files
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests/support"))
+from redis_servers import RedisCluster  # noqa: E402
+
+CONNECTIONS = 16
+OBJECTS: Dict[int, int] = {4096: 40_000, 110_000: 8_000}
+OF_VERSITYGW: Dict[int, int] = {4096: 5_000, 110_000: 3_000}  # it takes seconds for these
+
+
+def local_files(folder: Path, size: int, batch_size: int) -> None:
+    loader = DataLoader(Files(folder, len), batch_size, shuffle=True, collate_fn=list)
+    assert sum(sum(batch) for batch in loader) == size * len(loader.dataset)
+
+
+def measure_size(size: int, root: Path, options: argparse.Namespace, nginx: str, versitygw) -> list:
+    """Rows of the table."""
+    count, few = (int(options.scale * of[size]) for of in (OBJECTS, OF_VERSITYGW))
+    bucket = f"objects-{size}-{count}"
+    with RedisCluster(3, 0, "--maxmemory", "4gb", node_timeout_ms=60_000) as redis:
+        shared = {"endpoint_url": nginx, "redis": redis.url}
+        cold_epoch(bucket, size, count, CONNECTIONS, **shared)  # the first job
+        competitors = {
+            "second job, from Redis": lambda: cold_epoch(bucket, size, count, CONNECTIONS, 0, **shared),
+            "first job, from nginx": lambda: cold_epoch(bucket, size, count, CONNECTIONS, endpoint_url=nginx),
+            "local files": lambda: local_files(root / bucket, size, 256 if size < 10_000 else 32),
+        }
+        if versitygw:
+            competitors["first job, from versitygw"] = lambda: cold_epoch(
+                f"objects-{size}-{few}", size, few, CONNECTIONS, endpoint_url=versitygw)  # fmt: skip
+        series = interleaved(competitors, options.rounds)
+    counts = {name: few if "versitygw" in name else count for name in series}
+    rates = {name: each.rate(counts[name]) for name, each in series.items()}
+    ours = rates["second job, from Redis"]
+    return [[name, f"{size:,}", f"{rates[name]:,.0f} ±{100 * each.spread():.0f} %", f"{rates[name] * size / 1e6:,.0f}",
+             f"{ours / rates[name]:.2f}", f"{1e6 * each.cpu() / counts[name]:.0f}"] for name, each in series.items()]  # fmt: skip
+
+
+def on_this_machine(options: argparse.Namespace) -> None:
+    root = Path(tempfile.mkdtemp(prefix="alnair-bench-s3-"))
+    root.chmod(0o755)
+    rows = []
+    try:
+        wanted = {size: {int(options.scale * of[size]) for of in (OBJECTS, OF_VERSITYGW)} for size in options.sizes}
+        make_buckets(root, wanted)
+        gateway = os.environ.get("ALNAIR_TEST_VERSITYGW")
+        with servers.nginx(root) as nginx, servers.versitygw(root) if gateway else contextlib.nullcontext() as versitygw:
+            for size in options.sizes:
+                rows += measure_size(size, root, options, nginx, versitygw)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print(f"An epoch of a fresh node, medians of {options.rounds}; {machine()}\n")
+    print(table(["", "bytes", "objects/s", "MB/s", "second job is so many times it", "CPU µs/object"], rows), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of objects (1)")
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(OBJECTS), choices=list(OBJECTS), help="bytes of an object")
+    parser.add_argument("--no-links", action="store_true", help="without the part about capped links")
+    options = parser.parse_args()
+    os.environ.update(AWS_ACCESS_KEY_ID=servers.ACCESS_KEY, AWS_SECRET_ACCESS_KEY=servers.SECRET_KEY, AWS_REGION="us-east-1")
+    torch.set_num_threads(1)
+    if options.sizes:
+        on_this_machine(options)
+    if options.no_links:
+        return
+    if subprocess.run(["unshare", "--net", "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        print("\nCapped links: left out, because this system allows no network namespaces (they need root).")
+        return
+    print(flush=True)
+    link = [sys.executable, str(Path(__file__).with_name("capped_link.py")), "--rounds", str(options.rounds)]
+    sys.exit(subprocess.run(["unshare", "--net", *link]).returncode)
+
+
+if __name__ == "__main__":
+    main()
