@@ -1,4 +1,5 @@
-"""A job's registration with a cluster's manager: waits for it, so that the dataset opens without listing.
+"""A job's registration with a cluster's manager: waits for it, so that the dataset opens without listing, and reads
+what the manager has copied into Redis and the shared directory.
 
 The daemon beside the script registers and leaves what it got in ``/share``; where there is none the script's own
 process registers, and sends heartbeats until it ends. What goes wrong costs a warning: S3 is listed as without a manager.
@@ -12,7 +13,7 @@ import socket
 import time
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
-from . import _core, _job
+from . import _core, _job, _values
 from ._config import Config
 from ._log import logger
 from ._progress import Progress
@@ -23,9 +24,10 @@ POLL_S = 0.1
 
 
 class Registration(NamedTuple):
-    """What a manager has listed: options of the C++ library, and who keeps the registration alive (None: the daemon)."""
+    """What a manager has listed and copied, and who keeps the registration alive (None: the daemon)."""
 
-    options: Dict[str, Any]
+    manifest: Dict[str, Any]  # options of the C++ library
+    tiers: Dict[str, Any]  # parameters of the dataset: how the job reaches Redis and the directory
     client: Optional[_core.JobClient]
 
 
@@ -51,9 +53,9 @@ def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Opt
     with Progress(f"Waiting for the manager to list {config.source}", config.progress) as progress:
         if _has_daemon(config.share_file, manager):
             begun = time.monotonic() + DAEMON_S if manager and not config.manager else deadline
-            options, why = _from_daemon(config.share_file, deadline, begun, progress)
-            if options is not None:
-                return Registration(options, None)
+            registration, why = _from_daemon(config, deadline, begun, progress)
+            if registration is not None:
+                return registration
             if why:
                 _say_without(config, why)
                 return None
@@ -61,7 +63,7 @@ def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Opt
             return None
         client, status = _register(config, manager, environment, deadline, progress)
         if status["state"] == "ready":
-            return Registration({"version": status["version"], "manifest": status["manifest"]}, client)
+            return _registration(config, status, status["manifest"], client)
         client.close(1.0)
         _say_without(config, status["detail"] or f"it is still {status['state']}")
         return None
@@ -95,6 +97,19 @@ def _manager(config: Config, environment: Mapping[str, str]) -> Optional[_job.Ma
     return _job.Manager(config.manager, username, password, config.ca_bundle or (known.tls_ca if known else ""))
 
 
+def _registration(
+    config: Config, content: Mapping[str, Any], manifest: bytes, client: Optional[_core.JobClient]
+) -> Registration:
+    """Of a ready job. Redis and the directory are the manager's where the user names none."""
+    tiers: Dict[str, Any] = {}
+    redis, directory = str(content.get("redis") or ""), str(content.get("directory") or "")
+    if redis and not config.redis and config.usecache:
+        tiers["redis"] = _values.redis(redis, "the manager's cache.redis")
+        if directory and not config.spill:
+            tiers.update(spill=(directory,), spill_mode=int(content.get("directory_mode", 0o700)))
+    return Registration({"version": str(content.get("version")), "manifest": manifest}, tiers, client)
+
+
 def _read_share(path: str) -> Optional[Dict[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
@@ -125,9 +140,9 @@ def _read_manifest(path: str, content: Dict[str, Any]) -> Optional[bytes]:
     return manifest if again is not None and again.get("version") == content.get("version") else None
 
 
-def _from_daemon(path: str, deadline: float, begun: float, progress: Progress) -> Tuple[Optional[Dict[str, Any]], str]:
-    """The options from a daemon's file, or why not; neither: no daemon has begun with the job."""
-    state = ""
+def _from_daemon(config: Config, deadline: float, begun: float, progress: Progress) -> Tuple[Optional[Registration], str]:
+    """What a daemon's file tells, or why nothing; neither: no daemon has begun with the job."""
+    path, state = config.share_file, ""
     while True:
         content = _read_share(path)
         if content is not None:
@@ -137,7 +152,7 @@ def _from_daemon(path: str, deadline: float, begun: float, progress: Progress) -
             if state == "ready":
                 manifest = _read_manifest(path, content)
                 if manifest is not None:
-                    return {"version": str(content.get("version")), "manifest": manifest}, ""
+                    return _registration(config, content, manifest, None), ""
             progress.update(int(content.get("objects", 0)), int(content.get("bytes", 0)))
         elif time.monotonic() >= begun:
             return None, ""

@@ -83,14 +83,17 @@ class Source:
         return core
 
     def _open_version(self, version: str, manifest: bytes = b"", run: Optional[str] = None) -> _core.Dataset:
+        registration = None if self.version or self._job else _manager.find(self.config)
+        if registration is not None:
+            self._job = registration.client
+            # In the configuration, so that spawned workers have them, too.
+            self.config = self.config._replace(values={**self.config.values, **registration.tiers})
         options = _config.core_options(self.config, version)
         options["run"] = _run.run_id() if run is None else run
         if manifest:
             options["manifest"] = manifest
-        registration = None if version or self.version else _manager.find(self.config)
-        if registration is not None:
-            options.update(registration.options)
-            self._job = registration.client
+        if registration is not None and not version:  # else what the ranks agreed on comes first
+            options.update(registration.manifest)
         with Progress(f"Listing {self.config.source}", self.config.progress) as progress:
             return _core.open(options, progress.update)
 

@@ -26,6 +26,7 @@
 #include <optional>
 #include <string>
 
+#include "alnair/catalog/catalog.h"
 #include "catalog/fork_gate.h"
 #include "catalog/sqlite.h"
 
@@ -34,6 +35,7 @@ namespace alnair {
 struct CatalogLocation {
   std::string directory;  // ours, mode 0700
   bool local = true;      // file system: WAL; else a rollback journal
+  CatalogLimits limits = {};
 
   std::string database() const { return directory + "/catalog.sqlite"; }
 };

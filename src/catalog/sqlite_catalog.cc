@@ -34,8 +34,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds kReadPatience{20};      // for another process's lock, where a caller reads samples
 constexpr milliseconds kWritePatience{5'000};  // in the background, and where a caller registers a dataset
 constexpr char kHostPrefix[] = "host-";
-constexpr std::int64_t kVersionsOfADataset = 8;
-constexpr std::int64_t kManifests = 256;   // of all datasets
 constexpr std::size_t kLargeBatch = 4096;  // records that touch more pages than SQLite checkpoints by itself
 constexpr std::int64_t kMaxTableBytes = std::int64_t{2} << 30;
 
@@ -196,8 +194,8 @@ void SqliteCatalog::forget_old_manifests(SqliteConnection& connection) {
           "DELETE FROM manifests WHERE sequence IN (SELECT sequence FROM (SELECT sequence, row_number() OVER"
           " (PARTITION BY dataset ORDER BY sequence DESC) AS age FROM manifests) WHERE age > ?)"
           " OR sequence <= (SELECT max(sequence) - ? FROM manifests)")
-      .bind(1, kVersionsOfADataset)
-      .bind(2, kManifests)
+      .bind(1, location_.limits.versions)
+      .bind(2, location_.limits.manifests)
       .step();
   std::set<std::string> versions;
   SqliteStatement& rows = connection.prepared("SELECT DISTINCT version FROM manifests");
@@ -335,8 +333,9 @@ std::string open_host_folder(const std::string& directory, const std::string& ho
   return open_private_directory(directory + "/" + kHostPrefix + host);
 }
 
-std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory) {
+std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory, CatalogLimits limits) {
   CatalogLocation location{open_private_directory(directory), true};
+  location.limits = limits;
   location.local = is_local_file_system(location.directory);
   // Locks among hosts are not to be relied on there.
   if (!location.local) location.directory = open_host_folder(location.directory, host_name());

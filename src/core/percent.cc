@@ -1,5 +1,7 @@
 #include "core/percent.h"
 
+#include <fmt/format.h>
+
 namespace alnair {
 namespace {
 
@@ -24,6 +26,18 @@ std::optional<std::string> percent_decoded(std::string_view text) {
     if (high < 0 || low < 0) return std::nullopt;
     result.push_back(static_cast<char>(high << 4 | low));
     i += 2;
+  }
+  return result;
+}
+
+std::string percent_encoded(std::string_view text) {
+  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~";
+  std::string result;
+  for (const char c : text) {
+    if (kPlain.find(c) != std::string_view::npos)
+      result.push_back(c);
+    else
+      result += fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
   return result;
 }

@@ -28,7 +28,7 @@ class CachedDataset : public Dataset {
         namer_(std::make_shared<ChunkNamer>(source->identity(), options_.cache.chunk_size)),
         hashes_(std::make_shared<SharedHashes>(node->share_directory, source->identity(), manifest_->version(),
                                                options_.cache.chunk_size, chunking_->chunks())),
-        tag_(first64(tag_hash(registration.dataset)) | 1),
+        tag_(dataset_tag(registration.dataset)),
         reader_([this, source = std::move(source)] {
           return std::make_shared<Reader>(
               Reader::Parts{open_node(options_.cache), source, manifest_, chunking_, namer_, hashes_, tag_});
@@ -97,11 +97,6 @@ class CachedDataset : public Dataset {
   TierUsage spill_usage() const override { return usage(reader_.get()->node().spill); }
 
  private:
-  static ContentHash tag_hash(const std::string& dataset) {
-    Hasher hasher;
-    hasher.update_field(dataset);
-    return hasher.finish();
-  }
   static TierUsage usage(const std::shared_ptr<Tier>& tier) { return tier == nullptr ? TierUsage() : tier->usage(); }
 
   void check(std::uint64_t index) const {

@@ -81,23 +81,15 @@ void check_redis(redis::Client& client, const RedisKeys& keys) {
   }
 }
 
-void open_shared_tiers(const CacheOptions& options, Node& node, TieredCache::Options& cache) {
-  SpillOptions spill{.directories = options.spill,
-                     .mode = options.spill_mode,
-                     .node_directory = options.memory_dir,
-                     .limit_bytes = options.spill_limit,
-                     .eviction = options.eviction};
-  std::shared_ptr<redis::Client> client;
+// `client` is null where no Redis is named.
+void open_shared_tiers(const std::shared_ptr<redis::Client>& client, SpillOptions spill, Node& node) {
+  const RedisKeys keys(spill.key_namespace, spill.domain);
   std::shared_ptr<RedisTier> tier;
-  if (!options.redis.empty()) {
-    client = redis_client(options.redis);
-    spill.key_namespace = client->options().key_namespace;
-    spill.domain = client->options().domain;
-    const RedisKeys keys(spill.key_namespace, spill.domain);
+  if (client != nullptr) {
     check_redis(*client, keys);
     tier = std::make_shared<RedisTier>(client, keys);
     node.redis = tier;
-    cache.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier);
+    node.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier);
     spill.before_drop = [client, keys](std::span<const ContentHash> hashes) {
       return Flusher::keep_in_redis(*client, keys, hashes);
     };
@@ -106,11 +98,37 @@ void open_shared_tiers(const CacheOptions& options, Node& node, TieredCache::Opt
   or_warn("the shared directory", [&] {
     const auto directory = open_spill(spill);
     node.spill = directory;
-    if (tier == nullptr) return;
-    node.flusher = std::make_unique<Flusher>(client, RedisKeys(spill.key_namespace, spill.domain), tier, directory,
-                                             cache.cluster, Flusher::Options{});
+    if (tier == nullptr || !client->options().flusher) return;
+    node.flusher = std::make_unique<Flusher>(client, keys, tier, directory, node.cluster, Flusher::Options{});
     node.flusher->start();
   });
+}
+
+void open_shared_tiers(const CacheOptions& options, Node& node) {
+  SpillOptions spill{.directories = options.spill,
+                     .mode = options.spill_mode,
+                     .node_directory = options.memory_dir,
+                     .limit_bytes = options.spill_limit,
+                     .eviction = options.eviction};
+  std::shared_ptr<redis::Client> client;
+  if (!options.redis.empty()) {
+    client = redis_client(options.redis);
+    spill.key_namespace = client->options().key_namespace;
+    spill.domain = client->options().domain;
+  }
+  open_shared_tiers(client, std::move(spill), node);
+}
+
+void open_cache(Node& node, bool keep) {
+  TieredCache::Options cache;
+  cache.memory = node.memory;
+  if (node.disk != nullptr) cache.lower.push_back(node.disk);
+  for (const auto& tier : {node.redis, node.spill})
+    if (tier != nullptr) cache.shared.push_back(tier);
+  cache.cluster = node.cluster;
+  cache.locks = node.locks;
+  cache.keep = keep;
+  node.cache = std::make_unique<TieredCache>(std::move(cache));
 }
 
 std::shared_ptr<Node> make_node(const CacheOptions& options) {
@@ -132,15 +150,8 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
                                                                     .eviction = options.eviction});
     });
   }
-  TieredCache::Options cache;
-  if (options.use_cache) open_shared_tiers(options, *node, cache);
-  cache.memory = node->memory;
-  if (node->disk != nullptr) cache.lower.push_back(node->disk);
-  for (const auto& tier : {node->redis, node->spill})
-    if (tier != nullptr) cache.shared.push_back(tier);
-  cache.locks = node->locks;
-  cache.keep = options.use_cache;
-  node->cache = std::make_unique<TieredCache>(std::move(cache));
+  if (options.use_cache) open_shared_tiers(options, *node);
+  open_cache(*node, options.use_cache);
   return node;
 }
 
@@ -172,6 +183,15 @@ std::shared_ptr<Node> open_node(const CacheOptions& options) {
   if (auto node = slot.lock()) return node;
   auto node = make_node(options);
   slot = node;
+  return node;
+}
+
+std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill,
+                                        std::shared_ptr<Catalog> catalog) {
+  auto node = std::make_shared<Node>();
+  node->catalog = std::move(catalog);
+  open_shared_tiers(client, std::move(spill), *node);
+  open_cache(*node, true);
   return node;
 }
 

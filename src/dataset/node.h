@@ -8,8 +8,10 @@
 #include "alnair/cache/tier.h"
 #include "alnair/catalog/catalog.h"
 #include "alnair/dataset/dataset.h"
+#include "cache/directory/spill_tier.h"
 #include "cache/lock_file.h"
 #include "cache/redis/flusher.h"
+#include "cache/tiered/cluster.h"
 #include "cache/tiered/tiered_cache.h"
 
 namespace alnair {
@@ -20,6 +22,7 @@ struct Node {
   std::shared_ptr<Tier> redis;       // what all nodes share; null if none is named, or with use_cache = false
   std::shared_ptr<Tier> spill;       // likewise: directories
   std::shared_ptr<Catalog> catalog;  // likewise
+  std::shared_ptr<Cluster> cluster;  // what nodes arrange by way of Redis; null without
   std::unique_ptr<TieredCache> cache;
   std::unique_ptr<Flusher> flusher;  // with redis and spill; behind the cache, whose end takes its lease
   std::array<std::shared_ptr<Tier>, 4> tiers() const { return {memory, disk, redis, spill}; }
@@ -35,5 +38,10 @@ CacheOptions with_default_directories(CacheOptions options);
 // A tier that cannot be had is left out with a warning. Throws ConfigError or AccessError for a shared tier that cannot be
 // meant, or that its configuration keeps us out of. Thread-safe.
 std::shared_ptr<Node> open_node(const CacheOptions& options);
+
+// A node that keeps nothing itself, for a process that fills for others what all nodes share. `client` may be null, and
+// `spill` name no directory. Throws as open_node().
+std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill,
+                                        std::shared_ptr<Catalog> catalog);
 
 }  // namespace alnair

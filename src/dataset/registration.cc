@@ -15,19 +15,6 @@ namespace {
 
 constexpr std::size_t kMaxName = 1024;  // bytes; thousands of entries are named by their hash
 
-// Equal selections have equal names, whatever the order of their entries.
-std::string dataset_name(const ObjectSource& source, std::vector<std::string> scope, std::vector<std::string> keys) {
-  std::string name = source.identity();
-  for (auto* entries : {&scope, &keys}) {
-    std::sort(entries->begin(), entries->end());
-    name += '\n';
-    for (const auto& entry : *entries) name += fmt::format("{}:{}", entry.size(), entry);
-  }
-  if (name.size() > kMaxName)
-    name = fmt::format("{}\n#{}", source.identity(), content_hash(std::as_bytes(std::span(name))).hex());
-  return name;
-}
-
 std::vector<ObjectInfo> list_objects(ObjectSource& source, const DatasetOptions& options,
                                      const std::vector<std::string>& scope, std::vector<std::string>& warnings,
                                      const ListProgress& progress, const Interrupt& interrupt) {
@@ -112,6 +99,25 @@ void open_newest(Node& node, ObjectSource& source, const DatasetOptions& options
 }
 
 }  // namespace
+
+// Equal selections have equal names, whatever the order of their entries.
+std::string dataset_name(const ObjectSource& source, std::vector<std::string> scope, std::vector<std::string> keys) {
+  std::string name = source.identity();
+  for (auto* entries : {&scope, &keys}) {
+    std::sort(entries->begin(), entries->end());
+    name += '\n';
+    for (const auto& entry : *entries) name += fmt::format("{}:{}", entry.size(), entry);
+  }
+  if (name.size() > kMaxName)
+    name = fmt::format("{}\n#{}", source.identity(), content_hash(std::as_bytes(std::span(name))).hex());
+  return name;
+}
+
+DatasetTag dataset_tag(const std::string& dataset) {
+  Hasher hasher;
+  hasher.update_field(dataset);
+  return first64(hasher.finish()) | 1;
+}
 
 Registration register_dataset(Node& node, ObjectSource& source, const DatasetOptions& options,
                               const std::vector<std::string>& scope, const ListProgress& progress,

@@ -16,6 +16,12 @@ struct Registration {
   std::vector<std::string> warnings;
 };
 
+// The catalog's name for the objects that `scope` and `keys` select. Pure.
+std::string dataset_name(const ObjectSource& source, std::vector<std::string> scope, std::vector<std::string> keys);
+
+// By which tiers know that dataset. Pure.
+DatasetTag dataset_tag(const std::string& dataset);
+
 // `scope` has the datasource's entries, the path of the source URL included.
 // Throws as Dataset::open().
 Registration register_dataset(Node& node, ObjectSource& source, const DatasetOptions& options,

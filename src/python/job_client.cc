@@ -43,6 +43,9 @@ py::dict status_dict(const JobStatus& status) {
   result["version"] = status.version;
   result["objects"] = status.objects;
   result["bytes"] = status.bytes;
+  result["redis"] = status.redis;
+  result["directory"] = status.directory;
+  result["directory_mode"] = status.directory_mode;
   if (status.manifest == nullptr)
     result["manifest"] = py::none();
   else

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "alnair/core/error.h"
 #include "core/nearest_names.h"
@@ -147,6 +148,7 @@ class UrlParser {
         {"mode", [&](auto name, auto value) { options_.mode = mode_of(name, value); }},
         {"namespace", [&](auto name, auto value) { options_.key_namespace = name_of(name, value); }},
         {"domain", [&](auto name, auto value) { options_.domain = name_of(name, value); }},
+        {"flusher", [&](auto name, const auto& value) { options_.flusher = boolean(name, value); }},
         {"password_file", [&](auto name, auto value) { options_.password_file = file_of(name, value); }},
         {"tls_ca", [&](auto name, auto value) { options_.tls_ca = tls_file(name, value); }},
         {"tls_cert", [&](auto name, auto value) { options_.tls_cert = tls_file(name, value); }},
@@ -276,5 +278,41 @@ std::string Address::text() const {
 }
 
 Options parse_url(std::string_view url, std::string_view option) { return UrlParser(url, option).parse(); }
+
+std::string to_url(const Options& options) {
+  const bool unix = options.seeds.front().host.empty();
+  std::string url = unix ? "unix://" : options.tls ? "rediss://" : "redis://";
+  if (!options.user.empty() || !options.password.empty()) {
+    url += percent_encoded(options.user);
+    if (!options.password.empty()) url += ":" + percent_encoded(options.password);
+    url += '@';
+  }
+  for (const Address& seed : options.seeds) {
+    if (&seed != &options.seeds.front()) url += ',';
+    url += unix ? "/" + percent_encoded(seed.path.substr(1)) : seed.text();
+  }
+  const Options defaults;
+  char separator = '?';
+  const auto add = [&](std::string_view name, const std::string& value, bool differs) {
+    if (differs) url += fmt::format("{}{}={}", std::exchange(separator, '&'), name, percent_encoded(value));
+  };
+  const auto add_text = [&](std::string_view name, const std::string& value, const std::string& otherwise) {
+    add(name, value, value != otherwise);
+  };
+  add_text("mode", std::string(to_string(options.mode)), std::string(to_string(defaults.mode)));
+  add_text("namespace", options.key_namespace, defaults.key_namespace);
+  add_text("domain", options.domain, defaults.domain);
+  add("flusher", "false", !options.flusher);
+  add_text("password_file", options.password_file, "");
+  add_text("tls_ca", options.tls_ca, "");
+  add_text("tls_cert", options.tls_cert, "");
+  add_text("tls_key", options.tls_key, "");
+  add_text("tls_name", options.tls_name, "");
+  add("tls_verify", "false", !options.tls_verify);
+  add("timeout_ms", std::to_string(options.timeout.count()), options.timeout != defaults.timeout);
+  add("deadline_ms", std::to_string(options.deadline.count()), options.deadline != defaults.deadline);
+  add("window_bytes", std::to_string(options.window_bytes), options.window_bytes != defaults.window_bytes);
+  return url;
+}
 
 }  // namespace alnair::redis

@@ -7,6 +7,7 @@
 // USER, PASSWORD, PATH and values are percent-decoded. "redis://:PASSWORD@..." is the user "default". Options:
 //
 //   mode=auto|cluster|standalone|proxy   namespace=NAME  domain=NAME   timeout_ms=N  deadline_ms=N  window_bytes=N
+//   flusher=true|false
 //   password_file=PATH   tls_ca=PATH  tls_cert=PATH  tls_key=PATH  tls_name=NAME  tls_verify=true|false
 #pragma once
 
@@ -45,6 +46,7 @@ struct Options {
   Mode mode = Mode::kAuto;
   std::string key_namespace = "alnair";
   std::string domain = "default";
+  bool flusher = true;  // false: another process sees to what Redis evicts (cache/redis/flusher.h)
 
   bool tls = false;
   bool tls_verify = true;     // false: any certificate will do; for tests
@@ -60,5 +62,8 @@ struct Options {
 
 // Throws ConfigError; messages begin with `option`, show no password, and name the option of the URL that is wrong.
 Options parse_url(std::string_view url, std::string_view option = "redis");
+
+// A URL of these options, with the password in it: parse_url() makes equal ones of it.
+std::string to_url(const Options& options);
 
 }  // namespace alnair::redis

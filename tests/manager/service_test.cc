@@ -61,7 +61,7 @@ class ServiceTest : public ::testing::Test {
                      Clients::Options{.session_life = 100s, .max_clients = 3}, clock);
     listings_.emplace(
         catalog_, [this](const std::string&, const Datasource&) { return source_; }, 2);
-    jobs_.emplace(*records_, *clients_, *listings_, Jobs::Options{.token_life = 100s, .grace = 50s, .max_jobs = 200},
+    jobs_.emplace(*records_, *clients_, *listings_, nullptr, Jobs::Options{.token_life = 100s, .grace = 50s, .max_jobs = 200},
                   clock);
     jobs_->resume();
   }

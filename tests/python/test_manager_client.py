@@ -46,8 +46,8 @@ class Pod:
         self.add_job("resnet")
         self.daemon = None
 
-    def add_job(self, name, bucket="pets", keys=("train",)):
-        source, qos = {"Bucket": bucket, "Keys": list(keys)}, {"UseCache": "true", "MaxMemory": 0}
+    def add_job(self, name, bucket="pets", keys=("train",), **qos):
+        source, qos = {"Bucket": bucket, "Keys": list(keys)}, {"UseCache": "true", "MaxMemory": 0, **qos}
         content = {"Name": name, "DataSource": source, "QoS": qos}
         (self.directory / "jobs" / f"{name}.json").write_text(json.dumps(content))
 

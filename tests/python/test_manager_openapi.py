@@ -66,6 +66,9 @@ def test_answers_have_the_shapes_that_are_described(manager, s3_auth):
     for path in ("/v1/jobs", "/v1/datasets", "/v1/clients", "/v1/status", "/v1/config", "/healthz", "/readyz", "/metrics"):
         call("GET", path, None, admin)
     call("GET", "/v1/datasets/{id}", None, token, id=shown["dataset"])
+    for work in ("warm", "check", "evict"):  # 409: there is no cache
+        call("POST", f"/v1/datasets/{{id}}/{work}", {}, token, id=shown["dataset"])
+    call("POST", "/v1/datasets/{id}/cancel", {}, token, id=shown["dataset"])
     call("DELETE", "/v1/datasets/{id}", None, token, id=shown["dataset"])  # 409: in use
     call("DELETE", "/v1/jobs/{id}", None, job["token"], id=job["id"])
     call("DELETE", "/v1/jobs/{id}", None, token, id=job["id"])  # 404

@@ -60,6 +60,17 @@ TEST(RedisUrl, TakesOptions) {
   EXPECT_EQ(options.password_file, "/run/secret");
 }
 
+TEST(RedisUrl, WhatIsWrittenIsReadAgain) {
+  for (const char* url :
+       {"redis://host:6379", "redis://us%40er:p%3Aa%2Fs%3Fs@10.0.0.1:7000,[fd00::1]:7001?mode=cluster&domain=ml.1",
+        "redis://:secret@host:1?namespace=n&flusher=false&timeout_ms=250&deadline_ms=3000&window_bytes=65536",
+        "rediss://user@host:1?password_file=%2Frun%2Fsecret&tls_ca=%2Fca.pem&tls_cert=%2Fc.pem&tls_key=%2Fk%20.pem&"
+        "tls_name=redis.local",
+        "rediss://host:1?tls_verify=false", "unix://u:p@/run%2Fredis.sock?mode=standalone"})
+    EXPECT_EQ(to_url(parse_url(url)), url);
+  EXPECT_FALSE(parse_url("redis://host?flusher=false").flusher);
+}
+
 TEST(RedisUrl, NamesUnixSockets) {
   for (const char* url :
        {"unix:/run/redis.sock?mode=standalone", "unix:///run/redis.sock", "unix://u:p@/run/redis.sock"}) {

@@ -63,10 +63,16 @@ class Catalog {
   virtual void flush() = 0;
 };
 
+// How many manifests a catalog keeps: the newest ones of each dataset, and of all.
+struct CatalogLimits {
+  std::int64_t versions = 8;
+  std::int64_t manifests = 256;
+};
+
 // `directory` is made if missing (mode 0700). A damaged or newer file is set aside with a warning that names
 // it, and a new one begun. On a network file system the catalog is this host's own, in a folder of its name.
 // Touches only the directory: the file is opened at first use. Throws CacheError (no directory can be made,
 // not ours, read-only).
-std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory);
+std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory, CatalogLimits limits = {});
 
 }  // namespace alnair

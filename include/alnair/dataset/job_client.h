@@ -50,8 +50,11 @@ struct JobStatus {
   std::string detail;                // why it failed, or what it waits for; one sentence, empty when all is well
   std::string id;
   std::string version;
-  std::uint64_t objects = 0;  // listed so far
+  std::uint64_t objects = 0;  // listed so far; while it is warming: copied
   std::uint64_t bytes = 0;
+  std::string redis;                    // CacheOptions::redis, with the password of the job's own user; empty: none
+  std::string directory;                // CacheOptions::spill; empty: none
+  std::uint32_t directory_mode = 0700;  // CacheOptions::spill_mode
   std::shared_ptr<const std::vector<std::byte>> manifest;  // once ready
 };
 
@@ -70,7 +73,8 @@ class JobClient {
   // Deregisters the job, within `patience` at most, and ends the thread. Idempotent; never throws.
   virtual void close(std::chrono::milliseconds patience) = 0;
 
-  // Of a ready job: makes `options` open its version, without listing.
+  // Of a ready job: makes `options` open its version, without listing, and share the job's domain in Redis and directory where
+  // they name none of their own.
   void configure(DatasetOptions& options) const;
 };
 

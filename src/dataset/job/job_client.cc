@@ -44,6 +44,12 @@ json connect_body(const ManagerOptions& options) {
   return body;
 }
 
+// Of a field that may be null.
+std::string text(const json& object, const char* field) {
+  const json& value = object.at(field);
+  return value.is_null() ? "" : value.get<std::string>();
+}
+
 json job_body(const JobOptions& job) {
   return {{"name", job.name},
           {"node", job.node},
@@ -127,6 +133,7 @@ class Worker {
       const json job = api_.call(HttpMethod::kPost, "/v1/jobs", used_ = session_, job_body(job_));
       id_ = job.at("id");
       token_ = job.at("token");
+      redis_ = text(job.at("cache"), "redis");
       look_ = kFirstLook;
       update(job);
     } else if (const std::string state = status().state; state == "ready") {
@@ -149,10 +156,18 @@ class Worker {
     JobStatus next;
     next.state = job.at("state");
     next.id = id_;
-    next.version = job.at("version").is_null() ? "" : job.at("version").get<std::string>();
-    next.detail = job.at("failure").is_null() ? "" : job.at("failure").get<std::string>();
+    next.version = text(job, "version");
+    next.detail = text(job, "failure");
     next.objects = job.at("progress").at("objects");
     next.bytes = job.at("progress").at("bytes");
+    if (const json& copy = job.at("copy"); next.state == "warming" && !copy.is_null()) {
+      next.objects = copy.at("objects");
+      next.bytes = copy.at("cached_bytes");
+    }
+    const json& cache = job.at("cache");
+    next.redis = redis_;
+    next.directory = text(cache, "directory");
+    next.directory_mode = cache.at("directory_mode");
     token_life_ = std::chrono::seconds(job.at("token_life_s").get<std::int64_t>());
     if (next.state == "ready") {
       const View blob = api_.download("/v1/jobs/" + id_ + "/manifest", token_);
@@ -226,6 +241,7 @@ class Worker {
   const std::function<void(const JobStatus&)> on_change_;
   ManagerApi api_;  // the thread's, as what follows, until that has ended
   std::string session_, id_, token_;
+  std::string redis_;  // how the job reaches Redis: said at its registration only
   std::string used_;  // the token of the last call
   Milliseconds look_ = kFirstLook;
   Milliseconds token_life_{60'000};
@@ -277,6 +293,11 @@ void JobClient::configure(DatasetOptions& options) const {
   if (now.manifest == nullptr) return;
   options.version = now.version;
   options.manifest = now.manifest;
+  if (!options.cache.use_cache || now.redis.empty() || !options.cache.redis.empty()) return;
+  options.cache.redis = now.redis;
+  if (!options.cache.spill.empty() || now.directory.empty()) return;
+  options.cache.spill = {now.directory};
+  options.cache.spill_mode = now.directory_mode;
 }
 
 }  // namespace alnair

@@ -60,6 +60,7 @@ Response register_job(Services& services, const Call& call) {
   const RegisteredJob registered = services.jobs.register_job(call.client, request);
   auto answer = to_json(registered.job, services.config);
   answer["token"] = registered.token;
+  if (!registered.redis_url.empty()) answer["cache"]["redis"] = registered.redis_url;
   Response response = json_response(202, answer);
   response.headers.emplace_back("Location", "/v1/jobs/" + registered.job.record.id);
   return response;

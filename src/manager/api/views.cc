@@ -7,15 +7,41 @@ namespace {
 
 using nlohmann::json;
 
+// Of `done` objects in a time, with more to come.
+void add_rate(json& result, std::uint64_t done, std::uint64_t expected, double elapsed_s) {
+  const double rate = elapsed_s > 0 ? static_cast<double>(done) / elapsed_s : 0;
+  result["objects_per_s"] = rate;
+  result["eta_s"] = rate > 0 && expected > done ? json(static_cast<double>(expected - done) / rate) : json(nullptr);
+}
+
 json progress(const JobView& job) {
-  json result = {{"objects", job.objects}, {"bytes", job.bytes}, {"elapsed_s", job.elapsed_s}};
-  const bool listing = job.record.state == JobState::kListing;
-  const double rate = job.elapsed_s > 0 ? static_cast<double>(job.objects) / job.elapsed_s : 0;
-  result["objects_per_s"] = listing ? rate : 0;
+  json result = {{"objects", job.objects},
+                 {"bytes", job.bytes},
+                 {"elapsed_s", job.elapsed_s},
+                 {"objects_per_s", 0},
+                 {"eta_s", nullptr}};
   // How many there will be is known where the dataset was listed before.
-  result["eta_s"] = listing && rate > 0 && job.expected_objects > job.objects
-                        ? json(static_cast<double>(job.expected_objects - job.objects) / rate)
-                        : json(nullptr);
+  if (job.record.state == JobState::kListing) add_rate(result, job.objects, job.expected_objects, job.elapsed_s);
+  return result;
+}
+
+json to_json(const CopyStatus& copy) {
+  constexpr const char* kWork[] = {"copy", "check", "evict"};
+  json result = {{"work", kWork[static_cast<int>(copy.work)]},
+                 {"running", copy.running},
+                 {"full", copy.full},
+                 {"failure", copy.failure.empty() ? json(nullptr) : json(copy.failure)},
+                 {"objects", copy.objects},
+                 {"cached_bytes", copy.cached_bytes()},
+                 {"redis_bytes", copy.redis_bytes},
+                 {"directory_bytes", copy.directory_bytes},
+                 {"total_objects", copy.total_objects},
+                 {"total_bytes", copy.total_bytes},
+                 {"copied_bytes", copy.copied_bytes},
+                 {"failed_objects", copy.failed_objects},
+                 {"damaged_chunks", copy.damaged_chunks},
+                 {"elapsed_s", copy.elapsed_s}};
+  add_rate(result, copy.objects, copy.total_objects, copy.elapsed_s);
   return result;
 }
 
@@ -45,8 +71,13 @@ json to_json(const JobView& job, const Config& config) {
           {"qos", to_json(record.qos)},
           {"resources", json::parse(record.resources)},
           {"policy", {{"created_ms", record.created_ms}, {"chunk_size", record.chunk_size}}},
-          {"cache", {{"domain", job.domain}, {"directory", text_or_null(config.backup_dir)}}},
+          {"cache",
+           {{"domain", name_in_tiers(job.domain)},
+            {"directory", text_or_null(config.backup_dir)},
+            {"directory_mode", directory_mode(config)},
+            {"redis", nullptr}}},
           {"progress", progress(job)},
+          {"copy", job.copy ? to_json(*job.copy) : json(nullptr)},
           {"created_ms", record.created_ms},
           {"token_life_s", record.token_life_s},
           {"heartbeat_age_s", job.heartbeat_age_s},
@@ -63,6 +94,7 @@ json to_json(const Jobs::DatasetView& dataset) {
           {"objects", record.objects},
           {"bytes", record.bytes},
           {"jobs", dataset.jobs},
+          {"copy", dataset.copy ? to_json(*dataset.copy) : json(nullptr)},
           {"last_use_ms", record.last_use_ms},
           {"pinned_until_ms", record.pinned_until_ms}};
 }

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -116,16 +117,29 @@ int jobs_command(const std::vector<std::string>& rest) {
   return show(arguments, answer, rows);
 }
 
+// As it was when the last work on the dataset's chunks looked at them.
+std::string cached_share(const json& dataset) {
+  const json& copy = dataset.at("copy");
+  if (copy.is_null() || copy.at("work") == "evict" || copy.at("total_bytes") == 0) return "-";
+  return fmt::format("{:.0f} %", 100 * copy.at("cached_bytes").get<double>() / copy.at("total_bytes").get<double>());
+}
+
+std::string work_of(const json& copy) {
+  if (copy.is_null() || !copy.at("running").get<bool>()) return "-";
+  return fmt::format("{} {}/{}", copy.at("work").get<std::string>(), copy.at("objects").dump(), copy.at("total_objects").dump());
+}
+
 int datasets_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest);
   expect_words(arguments, 0, "datasets without words");
   const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/datasets");
-  Rows rows = {{"ID", "NAME", "BUCKET", "CLIENT", "OBJECTS", "SIZE", "JOBS", "LAST USE", "PINNED"}};
+  Rows rows = {{"ID", "NAME", "BUCKET", "CLIENT", "OBJECTS", "SIZE", "CACHED", "WORK", "JOBS", "LAST USE", "PINNED"}};
   const auto now = static_cast<double>(system_ms());
   for (const json& dataset : answer.at("datasets")) {
     const double pinned = (dataset.at("pinned_until_ms").get<double>() - now) / 1000;
     rows.push_back({dataset.at("id"), dataset.at("datasource").at("name"), dataset.at("datasource").at("bucket"),
                     dataset.at("client"), dataset.at("objects").dump(), readable_bytes(dataset.at("bytes")),
+                    cached_share(dataset), work_of(dataset.at("copy")),
                     std::to_string(dataset.at("jobs").size()),
                     readable_age((now - dataset.at("last_use_ms").get<double>()) / 1000) + " ago",
                     pinned > 0 ? readable_age(pinned) : "-"});
@@ -191,6 +205,32 @@ int forget_command(const std::vector<std::string>& rest) {
   expect_words(arguments, 1, "forget DATASET-ID");
   Admin(arguments).call(HttpMethod::kDelete, "/v1/datasets/" + arguments.words[0]);
   return 0;
+}
+
+int warm_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest, {"prefix", "rate"});
+  if (arguments.words.empty())
+    throw UsageError("expected warm DATASET-ID [KEY...] [--prefix PREFIX] [--rate BYTES-PER-SECOND]");
+  json body = json::object();
+  if (arguments.words.size() > 1)
+    body["keys"] = std::vector<std::string>(arguments.words.begin() + 1, arguments.words.end());
+  if (arguments.has("prefix")) body["prefix"] = arguments.value("prefix");
+  if (arguments.has("rate")) {
+    body["bytes_per_s"] = json::parse(arguments.value("rate"), nullptr, false);
+    if (!body["bytes_per_s"].is_number_unsigned()) throw UsageError("--rate: expected a whole number of bytes a second");
+  }
+  Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + arguments.words[0] + "/warm", body);
+  return 0;
+}
+
+// check, evict, cancel: a dataset, and nothing more to say.
+std::function<int(const std::vector<std::string>&)> work_command(const std::string& verb) {
+  return [verb](const std::vector<std::string>& rest) {
+    const Arguments arguments = parse(rest);
+    expect_words(arguments, 1, (verb + " DATASET-ID").c_str());
+    Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + arguments.words[0] + "/" + verb, json::object());
+    return 0;
+  };
 }
 
 // From a terminal without echo, else the first line of stdin: never an argument, which others could see.
@@ -274,8 +314,9 @@ int reseal_command(const std::vector<std::string>& rest) {
 std::map<std::string, Command> admin_commands() {
   return {{"status", status_command},   {"jobs", jobs_command},         {"datasets", datasets_command},
           {"clients", clients_command}, {"register", register_command}, {"deregister", deregister_command},
-          {"pin", pin_command},         {"forget", forget_command},     {"user", user_command},
-          {"token", token_command},     {"reseal", reseal_command}};
+          {"pin", pin_command},         {"forget", forget_command},     {"warm", warm_command},
+          {"check", work_command("check")}, {"evict", work_command("evict")}, {"cancel", work_command("cancel")},
+          {"user", user_command},       {"token", token_command},       {"reseal", reseal_command}};
 }
 
 }  // namespace alnair::manager

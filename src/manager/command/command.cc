@@ -31,6 +31,8 @@ Of a manager that runs; tables, or with --json what programs read:
   alnair-manager register JOB.json [--secret client.conf]      lists its dataset, without staying
   alnair-manager deregister JOB-ID [--delete-dataset]
   alnair-manager pin DATASET-ID MINUTES | forget DATASET-ID
+  alnair-manager warm DATASET-ID [KEY...] [--prefix PREFIX] [--rate BYTES-PER-SECOND]
+  alnair-manager check DATASET-ID | evict DATASET-ID | cancel DATASET-ID
   alnair-manager user add NAME [--domain DOMAIN]               the password is read from stdin
   alnair-manager user password | enable | disable | remove NAME
   alnair-manager token                                         the administrator's, for curl

@@ -10,6 +10,7 @@
 #include "alnair/core/error.h"
 #include "core/ini.h"
 #include "core/nearest_names.h"
+#include "redis/url.h"
 
 extern char** environ;
 
@@ -101,6 +102,20 @@ Key secret(const char* section, const char* name, std::string Config::*member) {
           [=](const Config& config) -> std::string { return (config.*member).empty() ? "" : "(hidden)"; }};
 }
 
+Key redis_url(const char* section, const char* name, std::string Config::*member) {
+  return {section, name,
+          [=](Config& config, const std::string& value, const std::string& where) {
+            if (!value.empty()) redis::parse_url(value, where);
+            config.*member = value;
+          },
+          [=](const Config& config) -> std::string {
+            if ((config.*member).empty()) return "";
+            redis::Options options = redis::parse_url(config.*member);
+            if (!options.password.empty()) options.password = "(hidden)";
+            return redis::to_url(options);
+          }};
+}
+
 const std::vector<Key>& keys() {
   static const std::vector<Key> table = {
       text("manager", "bind", &Config::bind),
@@ -114,8 +129,14 @@ const std::vector<Key>& keys() {
       number("manager", "session_life", &Config::session_life, 1, 604'800, "seconds"),
       number("manager", "grace", &Config::grace, 0, 604'800, "seconds"),
       path("manager", "backup_dir", &Config::backup_dir),
+      one_of("manager", "backup_mode", &Config::backup_mode, {"0700", "2770"}),
+      boolean("manager", "enable_proxy", &Config::enable_proxy),
       number("manager", "shutdown", &Config::shutdown, 1, 600, "seconds"),
       one_of("manager", "log_format", &Config::log_format, {"text", "json"}),
+      redis_url("redis", "url", &Config::redis_url),
+      redis_url("redis", "shared_url", &Config::redis_shared_url),
+      text("redis_proxy", "host", &Config::redis_proxy_host),
+      number("redis_proxy", "port", &Config::redis_proxy_port, 1, 65535, "a port"),
       number("limits", "max_body", &Config::max_body, 1'024, 64 << 20, "bytes"),
       number("limits", "max_header", &Config::max_header, 4'096, 1 << 20, "bytes"),
       number("limits", "max_connections", &Config::max_connections, 16, 1'000'000, "connections"),
@@ -125,6 +146,7 @@ const std::vector<Key>& keys() {
       number("limits", "max_jobs", &Config::max_jobs, 1, 10'000'000, "jobs"),
       number("limits", "max_jobs_per_client", &Config::max_jobs_per_client, 1, 10'000'000, "jobs"),
       number("limits", "listings", &Config::listings, 1, 64, "listings"),
+      number("limits", "copies", &Config::copies, 1, 64, "copies"),
   };
   return table;
 }
@@ -196,6 +218,10 @@ Config load_config(const std::string& file, const std::map<std::string, std::str
   read_environment(config, environment);
   if (config.state_dir.empty()) config.state_dir = default_state_dir();
   if (config.seal_key_file.empty()) config.seal_key_file = config.state_dir + "/seal.key";
+  if (config.enable_proxy && config.redis_proxy_host.empty())
+    throw ConfigError("enable_proxy: [redis_proxy] host is missing");
+  if (config.redis_url.empty() && (config.enable_proxy || !config.redis_shared_url.empty()))
+    throw ConfigError("[redis] url is missing: the manager reaches the servers by it, and not through a proxy");
   return config;
 }
 

@@ -26,9 +26,17 @@ struct Config {
   std::uint64_t token_life = 600;    // seconds without a heartbeat after which a job's token is void
   std::uint64_t session_life = 600;  // seconds without a request after which a session's is
   std::uint64_t grace = 600;         // seconds after that until the job is deregistered
-  std::string backup_dir;            // the directory tier; empty: none
+  std::string backup_dir;            // the directory that all nodes share; empty: none
+  std::string backup_mode = "0700";  // of what is made in it: 0700, or 2770 to share it with a group
+  bool enable_proxy = false;         // jobs reach Redis through [redis_proxy]
   std::uint64_t shutdown = 20;       // seconds that SIGTERM may take
   std::string log_format = "text";   // text, json
+  // [redis]
+  std::string redis_url;         // as the manager reaches the servers; empty: there is no Redis
+  std::string redis_shared_url;  // what all jobs get, where the servers forbid ACL: no isolation
+  // [redis_proxy]
+  std::string redis_proxy_host;
+  std::uint16_t redis_proxy_port = 6379;
   // [limits]
   std::uint64_t max_body = 1 << 20;     // bytes of a request's body
   std::uint64_t max_header = 16 << 10;  // bytes of a request's line and headers
@@ -39,6 +47,7 @@ struct Config {
   std::uint64_t max_jobs = 100'000;
   std::uint64_t max_jobs_per_client = 10'000;
   std::uint64_t listings = 4;  // datasets that are listed at once
+  std::uint64_t copies = 2;    // datasets that are copied at once
 };
 
 // Reads `path` (empty: no file) and the environment (name to value). Throws ConfigError.
@@ -46,6 +55,8 @@ Config load_config(const std::string& path, const std::map<std::string, std::str
 
 // The process's variables that begin with ALNAIR_MANAGER_.
 std::map<std::string, std::string> manager_environment();
+
+inline std::uint32_t directory_mode(const Config& config) { return config.backup_mode == "2770" ? 02770 : 0700; }
 
 struct ConfigValue {
   std::string section;

@@ -59,6 +59,9 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
                             {"objects", status.objects},
                             {"bytes", status.bytes},
                             {"manager", manager.url},
+                            {"redis", status.redis},
+                            {"directory", status.directory},
+                            {"directory_mode", status.directory_mode},
                             {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
                             {"updated_ms", system_ms()}};
   if (status.manifest != nullptr) {  // before the file that names it

@@ -1,5 +1,6 @@
 // What the daemon leaves for training scripts in /share: {job}.json, which says how far the registration is, and, once
-// it is ready, {job}.manifest. Each is written whole under another name and renamed. Neither holds a secret.
+// it is ready, {job}.manifest. Each is written whole under another name and renamed. The first holds the password of the job's
+// user in Redis, and no other secret.
 #pragma once
 
 #include <sys/types.h>

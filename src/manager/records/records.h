@@ -58,6 +58,7 @@ struct JobRecord {
   std::string name;
   std::string node;
   std::string token_hash;
+  std::string redis_hash;  // SHA-256 of the password of its user in Redis, in hex; empty: it has none
   std::string resources;  // the client's own JSON object, as given
   std::string dataset;    // DatasetRecord::id
   Datasource datasource;

@@ -12,6 +12,7 @@
 #include "core/block_signals.h"
 #include "core/log.h"
 #include "manager/api/api.h"
+#include "manager/cache/job_cache.h"
 #include "manager/http/listener.h"
 #include "manager/http/server.h"
 #include "manager/identity/crypto.h"
@@ -41,7 +42,20 @@ Sealer sealer_for(const Config& config) {
   throw ConfigError(fmt::format("the seal key {}: expected 64 lower-case hex digits", config.seal_key_file));
 }
 
+// So many that no live job's is forgotten, in the worst case by days of new versions.
+constexpr CatalogLimits kManifests{.versions = 64, .manifests = 100'000};
+
 std::chrono::seconds seconds(std::uint64_t count) { return std::chrono::seconds(count); }
+
+JobCache::Options cache_options(const Config& config) {
+  return {.tiers = {.redis_url = config.redis_url,
+                    .directory = config.backup_dir,
+                    .directory_mode = directory_mode(config)},
+          .shared_url = config.redis_shared_url,
+          .proxy_host = config.enable_proxy ? config.redis_proxy_host : "",
+          .proxy_port = config.redis_proxy_port,
+          .copies = config.copies};
+}
 
 class RunningManager final : public Manager {
  public:
@@ -49,14 +63,16 @@ class RunningManager final : public Manager {
       : config_(config),
         directory_(checked_directory(config)),
         records_(open_sqlite_records(directory_)),
-        catalog_(open_sqlite_catalog(directory_ + "/catalog")),
+        catalog_(open_sqlite_catalog(directory_ + "/catalog", kManifests)),
         clients_(*records_, sealer_for(config),
                  {config.create_clients, seconds(config.session_life), config.max_clients, config.max_jobs_per_client},
                  now),
         listings_(
             catalog_, [this](const std::string& client, const Datasource& source) { return open(client, source); },
             config.listings),
-        jobs_(*records_, clients_, listings_,
+        cache_(cache_options(config), catalog_,
+               [this](const std::string& client, const Datasource& source) { return open(client, source); }),
+        jobs_(*records_, clients_, listings_, &cache_,
               {seconds(config.token_life), seconds(config.grace), config.max_jobs, config.max_jobs_per_client}, now),
         api_({config_, *catalog_, clients_, listings_, jobs_,
               hash_token(secret_file(directory_ + "/admin.token", "administrator's token", random_token)),
@@ -73,6 +89,7 @@ class RunningManager final : public Manager {
                             [this](const Request& request) { return api_.handle(request); });
     const BlockSignals block;
     sweeper_ = std::thread([this] { sweep(); });
+    reconciler_ = std::thread([this] { reconcile(); });
   }
 
   ~RunningManager() override { stop(std::chrono::milliseconds(0)); }
@@ -88,7 +105,9 @@ class RunningManager final : public Manager {
     }
     changed_.notify_all();
     sweeper_.join();
+    reconciler_.join();
     listings_.stop();
+    cache_.copies().stop();
   }
 
  private:
@@ -117,6 +136,20 @@ class RunningManager final : public Manager {
     }
   }
 
+  // By itself: Redis may keep it waiting.
+  void reconcile() {
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, std::chrono::seconds(2), [&] { return ended_; })) {
+      lock.unlock();
+      try {
+        cache_.reconcile();
+      } catch (const std::exception& error) {
+        if (no_users_.first()) log(LogLevel::kError, "{}", error.what());
+      }
+      lock.lock();
+    }
+  }
+
   const Config config_;
   const std::string directory_;
   const std::unique_ptr<Records> records_;
@@ -124,14 +157,15 @@ class RunningManager final : public Manager {
   std::atomic<bool> stopping_{false};
   Clients clients_;
   Listings listings_;
+  JobCache cache_;
   Jobs jobs_;
   std::unique_ptr<Server> server_;
   Api api_;
-  Once once_;
+  Once once_, no_users_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ended_ = false;
-  std::thread sweeper_;
+  std::thread sweeper_, reconciler_;
 };
 
 }  // namespace

@@ -31,8 +31,13 @@ std::string dataset_id(const std::string& client, const Datasource& datasource) 
   return hash_token(name).substr(0, 32);
 }
 
-Jobs::Jobs(Records& records, Clients& clients, Listings& listings, Options options, Clock clock)
-    : records_(records), clients_(clients), listings_(listings), options_(options), clock_(std::move(clock)) {}
+Jobs::Jobs(Records& records, Clients& clients, Listings& listings, JobCache* cache, Options options, Clock clock)
+    : records_(records),
+      clients_(clients),
+      listings_(listings),
+      cache_(cache),
+      options_(options),
+      clock_(std::move(clock)) {}
 
 void Jobs::resume() {
   std::vector<JobRecord> unfinished;
@@ -42,6 +47,7 @@ void Jobs::resume() {
     for (JobRecord& record : records_.jobs()) {
       if (record.state != JobState::kReady && record.state != JobState::kFailed) unfinished.push_back(record);
       tokens_[record.token_hash] = record.id;
+      if (cache_ != nullptr) cache_->know(record, clients_.domain_of(record.client));
       const std::string id = record.id;
       jobs_[id] = {std::move(record), clock_(), clock_(), "{}"};
     }
@@ -65,7 +71,12 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
   record.token_life_s = static_cast<std::uint64_t>(options_.token_life.count());
   record.chunk_size = CacheOptions().chunk_size;
   clients_.s3_auth(client);  // refuses at once who has no credentials
-  RegisteredJob registered{token, {}};
+  RegisteredJob registered{token, "", {}};
+  if (cache_ != nullptr && request.qos.usecache) {
+    const std::string password = random_token();
+    registered.redis_url = cache_->redis_url(record.id, clients_.domain_of(client), password);
+    if (cache_->makes_users()) record.redis_hash = hash_token(password);
+  }
   {
     const std::lock_guard writing(writing_);
     {
@@ -93,15 +104,24 @@ void Jobs::begin_listing(const JobRecord& record) {
 }
 
 void Jobs::listed(const std::string& id, const ListingStatus& status) {
-  const std::lock_guard writing(writing_);
   JobRecord record;
-  std::optional<DatasetRecord> dataset;
   {
     const std::lock_guard lock(mutex_);
     const auto found = jobs_.find(id);
     if (found == jobs_.end()) return;  // deregistered meanwhile
     record = found->second.record;
-    record.state = status.failure.empty() ? JobState::kReady : JobState::kFailed;
+  }
+  const std::string domain = clients_.domain_of(record.client);
+  if (cache_ != nullptr && status.failure.empty()) cache_->admit(record, domain);  // waits for Redis
+  const bool copies = cache_ != nullptr && cache_->fillable() && record.qos.usecache && !record.qos.lazyloading &&
+                      status.failure.empty();
+  const std::lock_guard writing(writing_);
+  std::optional<DatasetRecord> dataset;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = jobs_.find(id);
+    if (found == jobs_.end()) return;  // deregistered meanwhile
+    record.state = !status.failure.empty() ? JobState::kFailed : copies ? JobState::kWarming : JobState::kReady;
     record.version = status.version;
     record.failure = status.failure;
     if (status.failure.empty()) {
@@ -114,19 +134,42 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
       dataset->last_use_ms = system_ms();
     }
   }
-  try {
-    if (dataset) records_.put_dataset(*dataset);
-    records_.put_job(record);
-  } catch (const CacheError& error) {  // it is listed again after a restart
-    log(LogLevel::kError, "job {}: {}", id, error.what());
-  }
+  put_dataset_and_job(dataset, record);
   log(status.failure.empty() ? LogLevel::kInfo : LogLevel::kWarning, "job {} of {}: {}", id, record.client,
       status.failure.empty()
           ? fmt::format("{} objects, {} bytes, version {}", status.objects, status.bytes, status.version)
           : status.failure);
+  if (copies)
+    cache_->copy(*dataset, domain, id, [this, id](const CopyStatus& copy) { copied(id, copy); });
+}
+
+void Jobs::put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record) {
+  try {
+    if (dataset) records_.put_dataset(*dataset);
+    records_.put_job(record);
+  } catch (const CacheError& error) {  // it is listed again after a restart
+    log(LogLevel::kError, "job {}: {}", record.id, error.what());
+  }
   const std::lock_guard lock(mutex_);
-  jobs_[id].record = record;
+  jobs_[record.id].record = record;
   if (dataset) datasets_[dataset->id] = *dataset;
+}
+
+// Whatever the cache lacks, the job reads from the source.
+void Jobs::copied(const std::string& id, const CopyStatus& status) {
+  const std::lock_guard writing(writing_);
+  JobRecord record;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = jobs_.find(id);
+    if (found == jobs_.end()) return;  // deregistered meanwhile
+    record = found->second.record;
+  }
+  record.state = JobState::kReady;
+  log(LogLevel::kInfo, "job {} of {}: {} of {} bytes are in the cache, {} were copied{}{}{}", id, record.client,
+      status.cached_bytes(), status.total_bytes, status.copied_bytes, status.full ? "; it is full" : "",
+      status.failure.empty() ? "" : "; ", status.failure);
+  put_dataset_and_job(std::nullopt, record);
 }
 
 Jobs::Job& Jobs::find(const std::string& id) {
@@ -155,7 +198,7 @@ JobView Jobs::heartbeat(const std::string& id, const std::string& report) {
 }
 
 void Jobs::deregister(const std::string& id, bool delete_dataset) {
-  const std::lock_guard writing(writing_);
+  std::unique_lock writing(writing_);
   std::string dataset;
   {
     const std::lock_guard lock(mutex_);
@@ -163,6 +206,7 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
   }
   records_.erase_job(id);
   listings_.forget(dataset, id);
+  if (cache_ != nullptr) cache_->copies().forget(dataset, id);
   bool unused = false;
   std::optional<DatasetRecord> last_use;
   {
@@ -176,14 +220,18 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
       if (delete_dataset && unused) datasets_.erase(known);
     }
   }
-  if (last_use && delete_dataset && unused)
+  if (last_use && delete_dataset && unused) {
     records_.erase_dataset(dataset);
-  else if (last_use)
+    evict_for_good(*last_use);
+  } else if (last_use) {
     records_.put_dataset(*last_use);
+  }
+  writing.unlock();
+  if (cache_ != nullptr) cache_->dismiss(id);  // waits for Redis
 }
 
 void Jobs::forget_client(const std::string& client) {
-  const std::lock_guard writing(writing_);
+  std::unique_lock writing(writing_);
   std::vector<JobRecord> ended;
   {
     const std::lock_guard lock(mutex_);
@@ -195,7 +243,13 @@ void Jobs::forget_client(const std::string& client) {
     }
     std::erase_if(datasets_, [&](const auto& entry) { return entry.second.client == client; });
   }
-  for (const JobRecord& record : ended) listings_.forget(record.dataset, record.id);
+  writing.unlock();
+  for (const JobRecord& record : ended) {
+    listings_.forget(record.dataset, record.id);
+    if (cache_ == nullptr) continue;
+    cache_->copies().forget(record.dataset, record.id);
+    cache_->dismiss(record.id);  // waits for Redis
+  }
 }
 
 JobView Jobs::view(const Job& job) const {
@@ -214,6 +268,7 @@ JobView Jobs::view(const Job& job) const {
     view.objects = dataset->second.objects;
     view.bytes = dataset->second.bytes;
   }
+  if (cache_ != nullptr) view.copy = cache_->copies().status(job.record.dataset);
   return view;
 }
 
@@ -234,7 +289,8 @@ std::vector<JobView> Jobs::list(const std::string& client) const {
 }
 
 Jobs::DatasetView Jobs::dataset_view(const DatasetRecord& record) const {
-  DatasetView result{record, {}};
+  DatasetView result{record, {}, {}};
+  if (cache_ != nullptr) result.copy = cache_->copies().status(record.id);
   for (const auto& [id, job] : jobs_)
     if (job.record.dataset == record.id) result.jobs.push_back(id);
   return result;
@@ -246,7 +302,8 @@ std::vector<Jobs::DatasetView> Jobs::datasets(const std::string& client) const {
   for (const auto& [id, job] : jobs_) users[job.record.dataset].push_back(id);
   std::vector<DatasetView> views;
   for (const auto& [id, record] : datasets_)
-    if (client.empty() || record.client == client) views.push_back({record, users[id]});
+    if (client.empty() || record.client == client)
+      views.push_back({record, users[id], cache_ == nullptr ? std::nullopt : cache_->copies().status(id)});
   return views;
 }
 
@@ -268,12 +325,57 @@ void Jobs::pin(const std::string& id, std::int64_t until_ms) {
 
 void Jobs::erase_dataset(const std::string& id) {
   const std::lock_guard writing(writing_);
-  if (const auto users = dataset(id).jobs; !users.empty())
-    throw Problem(409, "dataset-in-use",
-                  fmt::format("{} live jobs use the dataset, {} among them", users.size(), users.front()));
+  const DatasetView erased = unused(id);
   records_.erase_dataset(id);
-  const std::lock_guard lock(mutex_);
-  datasets_.erase(id);
+  {
+    const std::lock_guard lock(mutex_);
+    datasets_.erase(id);
+  }
+  evict_for_good(erased.record);
+}
+
+Jobs::DatasetView Jobs::unused(const std::string& id) const {
+  DatasetView found = dataset(id);
+  if (!found.jobs.empty())
+    throw Problem(409, "dataset-in-use",
+                  fmt::format("{} live jobs use the dataset, {} among them", found.jobs.size(), found.jobs.front()));
+  return found;
+}
+
+// What other datasets of the domain have in common with it stays, if they are in use.
+CopyPlan Jobs::eviction_of(const DatasetRecord& record) const {
+  CopyPlan plan{.work = Work::kEvict};
+  const std::string domain = clients_.domain_of(record.client);
+  for (const DatasetView& other : datasets("")) {
+    const bool used = !other.jobs.empty() || other.record.pinned_until_ms > system_ms();
+    if (used && other.record.id != record.id && !other.record.version.empty() &&
+        clients_.domain_of(other.record.client) == domain)
+      plan.kept.push_back(cache_->opener(other.record, domain));
+  }
+  return plan;
+}
+
+void Jobs::evict_for_good(const DatasetRecord& record) {
+  if (cache_ == nullptr || !cache_->fillable() || record.version.empty()) return;
+  cache_->copies().cancel(record.id);
+  cache_->work(record, clients_.domain_of(record.client), eviction_of(record));
+}
+
+void Jobs::work(const std::string& id, CopyPlan plan) {
+  if (plan.work == Work::kEvict) {
+    const DatasetRecord record = unused(id).record;
+    if (record.pinned_until_ms > system_ms())
+      throw Problem(409, "dataset-pinned", "the dataset is pinned; pin it for 0 minutes first");
+    plan = eviction_of(record);
+  }
+  const DatasetRecord record = dataset(id).record;
+  if (cache_ == nullptr) throw Problem(409, "no-cache", "the manager has no cache");
+  cache_->work(record, clients_.domain_of(record.client), plan);
+}
+
+void Jobs::cancel_work(const std::string& id) {
+  dataset(id);
+  if (cache_ != nullptr) cache_->copies().cancel(id);
 }
 
 void Jobs::sweep() {

@@ -1,4 +1,4 @@
-// Live jobs: registered, listed in the background, kept alive by heartbeats, deregistered.
+// Live jobs: registered, listed and copied in the background, kept alive by heartbeats, deregistered.
 //
 // What register_job() and deregister() have returned from is in the records. Heartbeats are in memory only: when the
 // manager starts, every job's clock does too.
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/cache/job_cache.h"
 #include "manager/records/records.h"
 #include "manager/service/clients.h"
 #include "manager/service/listings.h"
@@ -39,10 +40,12 @@ struct JobView {
   double heartbeat_age_s = 0;          // since the last heartbeat, or the manager's start
   bool expired = false;                // its token is void; another heartbeat of its client revives it
   std::string report;                  // what the last heartbeat carried: a JSON object, as text
+  std::optional<CopyStatus> copy;      // of its dataset, once one has begun
 };
 
 struct RegisteredJob {
   std::string token;
+  std::string redis_url;  // with the password of its user; empty: there is no Redis for it
   JobView job;
 };
 
@@ -54,7 +57,8 @@ class Jobs {
     std::size_t max_jobs = 100'000;
     std::size_t max_jobs_per_client = 10'000;
   };
-  Jobs(Records& records, Clients& clients, Listings& listings, Options options, Clock clock);
+  // `cache` may be null: then nothing is copied, and jobs are told of no Redis.
+  Jobs(Records& records, Clients& clients, Listings& listings, JobCache* cache, Options options, Clock clock);
 
   // Reads the records, and goes on with registrations that were in progress.
   void resume();
@@ -78,11 +82,16 @@ class Jobs {
   struct DatasetView {
     DatasetRecord record;
     std::vector<std::string> jobs;  // ids of live ones
+    std::optional<CopyStatus> copy;  // of the work on its chunks that goes on, else of the last
   };
   std::vector<DatasetView> datasets(const std::string& client) const;
   DatasetView dataset(const std::string& id) const;        // Problem: 404
   void pin(const std::string& id, std::int64_t until_ms);  // 0: no longer. Problem: 404
-  void erase_dataset(const std::string& id);               // Problem: 404; 409 while a job uses it
+  void erase_dataset(const std::string& id);               // and evicts it. Problem: 404; 409 while a job uses it
+  // Begins work on the dataset's chunks, in the background. Problem: 404; 409: no cache, other work goes on; of an eviction,
+  // also: a job uses it, it is pinned.
+  void work(const std::string& id, CopyPlan plan);
+  void cancel_work(const std::string& id);  // Problem: 404
 
   void sweep();  // deregisters jobs whose grace has ended
 
@@ -96,14 +105,20 @@ class Jobs {
   };
   void begin_listing(const JobRecord& record);
   void listed(const std::string& id, const ListingStatus& status);
+  void copied(const std::string& id, const CopyStatus& status);
+  void put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record);
   JobView view(const Job& job) const;
   Job& find(const std::string& id);
   const Job& find(const std::string& id) const;
   DatasetView dataset_view(const DatasetRecord& record) const;
+  DatasetView unused(const std::string& id) const;
+  CopyPlan eviction_of(const DatasetRecord& record) const;
+  void evict_for_good(const DatasetRecord& record);
 
   Records& records_;
   Clients& clients_;
   Listings& listings_;
+  JobCache* const cache_;
   const Options options_;
   const Clock clock_;
   std::mutex writing_;  // held while records change, so that they change in the order of memory

@@ -1,0 +1,54 @@
+#include "manager/cache/domains.h"
+
+#include <algorithm>
+
+#include "alnair/core/error.h"
+#include "core/log.h"
+#include "manager/identity/crypto.h"
+
+namespace alnair::manager {
+namespace {
+
+constexpr std::chrono::seconds kRedisPatience{5};
+
+std::shared_ptr<redis::Client> connected(const std::string& url) {
+  if (url.empty()) return nullptr;
+  auto client = redis::open(redis::parse_url(url, "[redis] url"));
+  try {
+    client->check({.deadline = kRedisPatience});
+  } catch (const CacheError& error) {
+    log(LogLevel::kWarning, "Redis does not answer, and is tried again later: {}", error.what());
+  } catch (const TimeoutError& error) {
+    log(LogLevel::kWarning, "Redis does not answer, and is tried again later: {}", error.what());
+  }
+  return client;
+}
+
+}  // namespace
+
+std::string name_in_tiers(const std::string& domain) {
+  constexpr const char* kHashed = "h.";
+  const bool fit = !domain.empty() && domain.size() <= 64 && domain.front() != '.' && !domain.starts_with(kHashed) &&
+                   std::all_of(domain.begin(), domain.end(), [](unsigned char c) {
+                     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                            c == '_' || c == '.';
+                   });
+  return fit ? domain : kHashed + hash_token(domain).substr(0, 32);
+}
+
+Domains::Domains(Options options, std::shared_ptr<Catalog> catalog)
+    : options_(std::move(options)), catalog_(std::move(catalog)), redis_(connected(options_.redis_url)) {}
+
+std::shared_ptr<Node> Domains::node(const std::string& domain) {
+  const std::lock_guard lock(mutex_);
+  auto& node = nodes_[domain];
+  if (node != nullptr) return node;
+  SpillOptions spill{.domain = name_in_tiers(domain),
+                     .mode = options_.directory_mode,
+                     .limit_bytes = options_.directory_limit};
+  if (redis_ != nullptr) spill.key_namespace = redis_->options().key_namespace;
+  if (!options_.directory.empty()) spill.directories.push_back(options_.directory);
+  return node = open_sharing_node(redis_, std::move(spill), catalog_);
+}
+
+}  // namespace alnair::manager

@@ -1,0 +1,47 @@
+// The shared tiers as the manager fills and reads them, domain by domain. Each domain's tiers are opened at first use and kept:
+// so its flusher runs here, and not in trainers.
+//
+// Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "dataset/node.h"
+#include "redis/client.h"
+
+namespace alnair::manager {
+
+class Domains {
+ public:
+  struct Options {
+    std::string redis_url;  // as the manager reaches the servers; empty: there is no Redis
+    std::string directory;  // that nodes share; empty: none
+    std::uint32_t directory_mode = 0700;
+    std::uint64_t directory_limit = 0;  // bytes of each domain; 0: a tenth of the disk stays free
+  };
+  // Waits for Redis, for a few seconds. Throws ConfigError or AccessError for what no waiting mends.
+  Domains(Options options, std::shared_ptr<Catalog> catalog);
+
+  bool fillable() const { return redis_ != nullptr || !options_.directory.empty(); }  // whether there is any shared tier
+  const std::shared_ptr<redis::Client>& redis() const { return redis_; }              // null: none
+
+  // Waits for Redis at a domain's first use. Throws ConfigError, AccessError.
+  std::shared_ptr<Node> node(const std::string& domain);
+
+ private:
+  const Options options_;
+  const std::shared_ptr<Catalog> catalog_;
+  const std::shared_ptr<redis::Client> redis_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Node>> nodes_;
+};
+
+// A domain as it is in the names of keys and directories: itself where it may be, else named by its hash. Different domains
+// never become one. Pure.
+std::string name_in_tiers(const std::string& domain);
+
+}  // namespace alnair::manager

@@ -1,0 +1,88 @@
+#include "manager/cache/job_cache.h"
+
+#include <fmt/format.h>
+
+#include "alnair/core/error.h"
+#include "alnair/dataset/dataset.h"
+#include "core/log.h"
+#include "dataset/registration.h"
+#include "manager/http/message.h"
+
+namespace alnair::manager {
+
+JobCache::JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source)
+    : options_(std::move(options)),
+      catalog_(std::move(catalog)),
+      open_source_(std::move(open_source)),
+      domains_(options_.tiers, catalog_),
+      copies_(options_.copies) {
+  if (domains_.redis() == nullptr || !options_.shared_url.empty()) return;
+  users_.emplace(domains_.redis());
+  users_->check();
+}
+
+std::string JobCache::redis_url(const std::string& job, const std::string& domain, const std::string& password) const {
+  if (domains_.redis() == nullptr) return "";
+  redis::Options options =
+      options_.shared_url.empty() ? domains_.redis()->options() : redis::parse_url(options_.shared_url);
+  if (users_) {
+    options.user = users_->name_of(job);
+    options.password = password;
+    options.password_file.clear();
+  }
+  if (!options_.proxy_host.empty()) {
+    options.seeds = {{.host = options_.proxy_host, .port = options_.proxy_port}};
+    options.mode = redis::Mode::kProxy;
+  }
+  options.key_namespace = domains_.redis()->options().key_namespace;
+  options.domain = name_in_tiers(domain);
+  options.flusher = false;  // it runs here
+  return redis::to_url(options);
+}
+
+void JobCache::admit(const JobRecord& job, const std::string& domain) {
+  if (!users_ || job.redis_hash.empty()) return;
+  try {
+    users_->add(job.id, {job.redis_hash, name_in_tiers(domain)});
+  } catch (const AccessError& error) {
+    log(LogLevel::kError, "job {} has no user in Redis: {}", job.id, error.what());
+  }
+}
+
+void JobCache::know(const JobRecord& job, const std::string& domain) {
+  if (users_ && !job.redis_hash.empty()) users_->know(job.id, {job.redis_hash, name_in_tiers(domain)});
+}
+
+void JobCache::dismiss(const std::string& job) {
+  if (users_) users_->remove(job);
+}
+
+void JobCache::reconcile() {
+  if (users_) users_->reconcile();
+}
+
+void JobCache::copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job,
+                    Copies::Done done) {
+  if (copies_.start(dataset.id, job, {}, opener(dataset, domain), done)) return;
+  copies_.cancel(dataset.id);
+  copies_.start(dataset.id, job, {}, opener(dataset, domain), std::move(done));
+}
+
+void JobCache::work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan) {
+  if (!fillable())
+    throw Problem(409, "no-cache", "the manager has no cache: neither [redis] url nor backup_dir is configured");
+  if (dataset.version.empty()) throw Problem(409, "not-ready", "the dataset has not been listed yet", 1);
+  if (!copies_.start(dataset.id, "", plan, opener(dataset, domain), {}))
+    throw Problem(409, "dataset-busy", "other work on the dataset goes on; cancel it, or wait for its end", 1);
+}
+
+std::shared_ptr<DatasetChunks> JobCache::open(const DatasetRecord& dataset, const std::string& domain) {
+  const auto blob = catalog_->manifest_blob(dataset.version);
+  if (!blob) throw CacheError(fmt::format("the manager does not keep manifest {} any more", dataset.version));
+  auto source = open_source_(dataset.client, dataset.datasource);
+  const std::string name = dataset_name(*source, dataset.datasource.keys, {});
+  return std::make_shared<DatasetChunks>(domains_.node(domain), std::move(source), Manifest::decode(*blob, ""),
+                                         CacheOptions().chunk_size, name);
+}
+
+}  // namespace alnair::manager

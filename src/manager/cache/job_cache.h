@@ -1,0 +1,66 @@
+// The cache's side of live jobs: their users in Redis, how they reach it, and the copies that they wait for.
+//
+// Thread-safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "alnair/catalog/catalog.h"
+#include "manager/cache/copies.h"
+#include "manager/cache/domains.h"
+#include "manager/cache/redis_users.h"
+#include "manager/records/records.h"
+
+namespace alnair::manager {
+
+class JobCache {
+ public:
+  struct Options {
+    Domains::Options tiers;
+    std::string shared_url;  // what all jobs get, in place of users of their own; empty: they get those
+    std::string proxy_host;  // through which jobs reach Redis; empty: they reach the servers themselves
+    std::uint16_t proxy_port = 0;
+    std::size_t copies = 2;
+  };
+  using OpenSource = std::function<std::shared_ptr<ObjectSource>(const std::string& client, const Datasource&)>;
+
+  // Throws ConfigError, AccessError: Redis is not what it is said to be, or forbids what the manager needs.
+  JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source);
+
+  bool fillable() const { return domains_.fillable(); }
+  bool makes_users() const { return users_.has_value(); }
+
+  // The URL by which a job of that domain reaches Redis, with its password in it; empty: there is no Redis.
+  std::string redis_url(const std::string& job, const std::string& domain, const std::string& password) const;
+
+  // Makes a job's user; waits for Redis. Never throws: what fails is tried again by reconcile().
+  void admit(const JobRecord& job, const std::string& domain);
+  void know(const JobRecord& job, const std::string& domain);  // one of before the manager's start
+  void dismiss(const std::string& job);
+  void reconcile();
+
+  // Copies the version of a dataset that `dataset` has, for a job (Copies::start). Other work on it ends.
+  void copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job, Copies::Done done);
+  // The same as `plan` says, for whoever asks. Problem: 409 other work goes on.
+  void work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan);
+  Copies& copies() { return copies_; }
+  OpenChunks opener(const DatasetRecord& dataset, const std::string& domain) {
+    return [this, dataset, domain] { return open(dataset, domain); };
+  }
+
+  // That version in its domain's tiers. Waits. Throws CacheError: its manifest is not known any more; ConfigError, Problem.
+  std::shared_ptr<DatasetChunks> open(const DatasetRecord& dataset, const std::string& domain);
+
+ private:
+  const Options options_;
+  const std::shared_ptr<Catalog> catalog_;
+  const OpenSource open_source_;
+  Domains domains_;
+  std::optional<RedisUsers> users_;
+  Copies copies_;  // last: its threads use the rest
+};
+
+}  // namespace alnair::manager

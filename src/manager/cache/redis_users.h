@@ -1,0 +1,57 @@
+// The users in Redis by which jobs reach their domain's keys, and nothing else: one a job, on every node of the cluster.
+//
+// Servers do not pass users on to each other, and forget them when they start. So reconcile(), called every few seconds, looks at
+// each node for users that are missing there, and for those of jobs that are no more.
+//
+// Thread-safe; methods wait for Redis, for a second or two a node that does not answer.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "redis/client.h"
+
+namespace alnair::manager {
+
+class RedisUsers {
+ public:
+  struct User {
+    std::string password_hash;  // SHA-256, in hex
+    std::string domain;         // as it is in keys (name_in_tiers)
+  };
+  // `client` is the manager's own, whose user may run ACL and CLUSTER NODES.
+  explicit RedisUsers(std::shared_ptr<redis::Client> client);
+
+  std::string name_of(const std::string& job) const;
+
+  // Throws AccessError where a server forbids ACL. Servers that do not answer pass.
+  void check();
+
+  // Makes the user on all nodes that answer; reconcile() does the rest. Throws AccessError where the servers forbid it.
+  void add(const std::string& job, const User& user);
+  // Of jobs that were there before the manager started: reconcile() makes what is missing.
+  void know(const std::string& job, const User& user);
+  void remove(const std::string& job);
+
+  void reconcile();  // throws as add()
+
+ private:
+  std::vector<std::shared_ptr<redis::Client>> nodes();
+  std::string create(redis::Client& node, const std::string& name, const User& user) const;
+  void say(const std::string& problem);
+
+  const std::shared_ptr<redis::Client> client_;
+  const std::string prefix_;  // of all users of this manager
+  std::mutex mutex_;
+  std::map<std::string, User> users_;                              // by name
+  std::map<redis::Address, std::shared_ptr<redis::Client>> nodes_;  // one client a node, each of a single server
+  std::string said_;                                               // the last problem, which is said once
+};
+
+// The arguments of ACL SETUSER that let a user do in the keys below `prefix` what the library needs, and nothing else. Pure.
+std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash);
+
+}  // namespace alnair::manager

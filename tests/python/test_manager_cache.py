@@ -1,0 +1,272 @@
+"""What a manager keeps in the cache for jobs: copies of datasets in Redis and a shared directory, and users in Redis."""
+
+import json
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+
+import manager_process
+import pytest
+from conftest import KEYS, SECRET_KEY, content_of
+from manager_process import ManagerProcess, wait_for
+from test_manager_client import EXPECTED, TRAIN, Pod
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from redis_servers import RedisCluster, RedisError, RedisServer  # noqa: E402
+
+NOW = {"qos": {"lazyloading": False}}  # a job that is ready once its dataset is in the cache
+
+SCRIPT = """
+import hashlib, json, alnair
+from AlnairJob import AlnairJobDataset
+dataset = AlnairJobDataset()
+samples = {dataset.keys[i]: hashlib.sha256(dataset[i][0]).hexdigest() for i in range(len(dataset))}
+print(json.dumps({"samples": samples, "stats": alnair.stats()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with RedisCluster(masters=3, replicas=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis(cluster):
+    """The cluster, empty."""
+    for server in cluster.servers[:3]:
+        server.command("FLUSHALL")
+    return cluster
+
+
+@pytest.fixture
+def start_manager(tmp_path):
+    """Starts a manager with the client alice; more of its keys as arguments."""
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    managers = []
+
+    def start(name="manager", **settings):
+        managers.append(ManagerProcess(tmp_path / name, **settings))
+        managers[-1].add_client()
+        return managers[-1]
+
+    yield start
+    for manager in managers:
+        manager.kill()
+
+
+def user_of(url):
+    return re.match(r"redis://([^:]+):([^@]+)@", url).groups()
+
+
+def as_user(server, user, *command):
+    """A command of that user and password: its reply, or the error's text."""
+    import socket
+
+    from redis_servers import _read_reply
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection, connection.makefile("rb") as stream:
+        replies = []
+        for arguments in (("AUTH", *user), command):
+            parts = [str(part).encode() for part in arguments]
+            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+            try:
+                replies.append(_read_reply(stream))
+            except RedisError as error:
+                replies.append(str(error))
+        return replies[1] if replies[0] == "OK" else replies[0]
+
+
+def users(server):
+    return [name.decode() for name in server.command("ACL", "USERS") if name.startswith(b"alnair-job-")]
+
+
+def gets(manager):
+    """GetObject requests that the manager has sent."""
+    return int(re.search(r"^alnair_s3_get_object_total (\d+)", manager.call("GET", "/metrics").body.decode(), re.M)[1])
+
+
+def ready(manager, job):
+    def look():
+        now = manager.call("GET", f"/v1/jobs/{job['id']}", token=job["token"]).json
+        assert now["state"] != "failed", now
+        return now["state"] == "ready" and now
+
+    return wait_for(look, "the job")
+
+
+def test_a_job_reads_from_redis_what_the_manager_has_copied(tmp_path, start_manager, redis, s3_server, monkeypatch):
+    (tmp_path / "backup").mkdir()
+    manager = start_manager(redis_url=redis.url, backup_dir=tmp_path / "backup")
+    pod = Pod(tmp_path / "pod", manager, s3_server, monkeypatch)
+    pod.add_job("resnet", LazyLoading=False)
+    pod.start_daemon()
+    try:
+        assert pod.wait_ready().returncode == 0
+        [job] = pod.jobs()
+        assert job["copy"]["objects"] == job["copy"]["total_objects"] == len(TRAIN) and not job["copy"]["running"]
+        assert job["copy"]["cached_bytes"] == job["copy"]["copied_bytes"] == sum(len(content_of(key)) for key in TRAIN)
+        assert gets(manager) == len(TRAIN)
+        ran = pod.run_script(SCRIPT)
+        assert ran.returncode == 0, ran.stderr
+        result = json.loads(ran.stdout)
+        assert result["samples"] == EXPECTED
+        assert result["stats"]["s3_get_object"] == result["stats"]["s3_list_objects"] == 0, result["stats"]
+        assert result["stats"]["redis_hits"] == len(TRAIN) and "NOPERM" not in ran.stderr
+        assert job["cache"]["redis"] is None, "a password is said once"
+        name, password = user_of(pod.shared()["redis"])
+        assert name == "alnair-job-" + job["id"] and password not in (pod.directory / "daemon.log").read_text()
+        assert password not in manager.log.read_text() and SECRET_KEY not in manager.log.read_text()
+    finally:
+        pod.stop_daemon()
+    wait_for(lambda: all(users(server) == [] for server in redis.servers), "the end of the job's user")
+
+
+def test_a_jobs_user_reaches_its_own_domain_and_no_dangerous_command(start_manager, redis, s3_auth):
+    manager = start_manager(redis_url=redis.url)
+    manager.add_client("bob", "a-password-of-bob")
+    alice = manager.register(manager.connect(s3_auth), name="a")
+    bob = manager.register(manager.connect(s3_auth, "bob", "a-password-of-bob"), name="b")
+    for job in (alice, bob):
+        ready(manager, job)
+    user = user_of(alice["cache"]["redis"])
+    server = redis.servers[0]
+    wait_for(lambda: all(len(users(each)) == 2 for each in redis.servers), "the users on every node, replicas too")
+    for command in (["KEYS", "*"], ["SCAN", "0"], ["RANDOMKEY"], ["FLUSHALL"], ["CONFIG", "GET", "*"], ["ACL", "LIST"], ["DEBUG", "SLEEP", "0"]):
+        assert "NOPERM" in as_user(server, user, *command), command
+    for key in ("alnair:bob:x", "alnair:x", "other:alice:x"):
+        assert "NOPERM" in as_user(server, user, "GET", key)
+        assert "NOPERM" in as_user(server, user, "EVAL", "return redis.call('GET', KEYS[1])", "1", key)
+    own = as_user(server, user, "GET", "alnair:alice:x")
+    assert own is None or own.startswith("MOVED"), own
+    # Somebody else's job is none, and neither is its manifest.
+    for path in ("", "/manifest"):
+        assert manager.call("GET", f"/v1/jobs/{alice['id']}{path}", token=bob["token"]).status == 404
+    # A server that starts again has forgotten its users.
+    redis.servers[5].start_again()
+    wait_for(lambda: len(users(redis.servers[5])) == 2, "the users of a server that has started again")
+    assert redis.wait_until_well()
+    # Nobody's user: what a killed manager left behind.
+    server.command("ACL", "SETUSER", "alnair-job-orphan", "on", "nopass")
+    wait_for(lambda: "alnair-job-orphan" not in users(server), "the orphan's end")
+    manager.kill()
+    manager.start()
+    assert manager.call("DELETE", f"/v1/jobs/{alice['id']}", token=alice["token"]).status == 204
+    wait_for(lambda: all(users(each) == ["alnair-job-" + bob["id"]] for each in redis.servers), "the end of one user")
+
+
+def test_registrations_at_once_share_one_copy_and_the_next_one_copies_what_is_new(start_manager, redis, s3_server, s3_auth):
+    s3_server.add_bucket("shared", KEYS)
+    manager = start_manager(redis_url=redis.url)
+    token = manager.connect(s3_auth)
+    answers = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "shared"}, **NOW}, token).json))
+        for _ in range(8)
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for job in answers:
+        ready(manager, job)
+    assert gets(manager) == len(KEYS)
+    (s3_server.root / "shared" / "new").write_bytes(b"one more")
+    job = manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "shared"}, **NOW}, token).json
+    assert ready(manager, job)["copy"]["copied_bytes"] == len(b"one more")
+    assert gets(manager) == len(KEYS) + 1
+
+
+def test_a_killed_manager_goes_on_where_it_was(tmp_path, start_manager, redis, s3_server, s3_auth):
+    big = s3_server.root / "big"
+    big.mkdir()
+    for number in range(24):
+        (big / str(number)).write_bytes(os.urandom(3 << 20))
+    manager = start_manager(redis_url=redis.url)
+    token = manager.connect(s3_auth)
+    job = manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "big"}, **NOW}, token).json
+    path = f"/v1/jobs/{job['id']}"
+    wait_for(lambda: (manager.call("GET", path, token=job["token"]).json["copy"] or {}).get("copied_bytes"), "some progress")
+    manager.kill()
+    manager.start()
+    copy = ready(manager, job)["copy"]
+    assert copy["cached_bytes"] == copy["total_bytes"] == 24 * (3 << 20)
+    assert copy["copied_bytes"] < copy["total_bytes"] and gets(manager) == copy["copied_bytes"] // (3 << 20)
+
+
+def test_a_full_cache_makes_a_job_ready(start_manager, s3_server, s3_auth):
+    full = s3_server.root / "full"
+    full.mkdir()
+    for number in range(20):
+        (full / str(number)).write_bytes(os.urandom(2 << 20))
+    with RedisServer("--maxmemory", "16mb") as server:
+        manager = start_manager(redis_url=server.url)
+        job = manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "full"}, **NOW}, manager.connect(s3_auth)).json
+        copy = ready(manager, job)["copy"]
+        assert copy["full"] and 0 < copy["cached_bytes"] < copy["total_bytes"]
+
+
+def test_where_redis_forbids_users_the_manager_says_so_or_takes_a_shared_one(tmp_path, start_manager, s3_auth):
+    with RedisServer() as server:
+        server.command("ACL", "SETUSER", "limited", "on", ">pw", "~*", "&*", "+@all", "-acl")
+        url = server.url.replace("redis://", "redis://limited:pw@")
+        with pytest.raises(AssertionError, match=r"lets the manager make no users for jobs.*\[redis\] shared_url"):
+            start_manager("refused", redis_url=url)
+        manager = start_manager(redis_url=url, redis_shared_url=url)
+        job = manager.register(manager.connect(s3_auth))
+        assert user_of(job["cache"]["redis"]) == ("limited", "pw") and "domain=alice" in job["cache"]["redis"]
+
+
+def test_a_dataset_is_warmed_checked_and_evicted(start_manager, redis, s3_auth):
+    manager = start_manager(redis_url=redis.url)
+    token = manager.connect(s3_auth)
+    job = manager.register(token)  # lazy: nothing is copied
+    dataset = "/v1/datasets/" + ready(manager, job)["dataset"]
+
+    def work(verb, body=None):
+        answer = manager.call("POST", f"{dataset}/{verb}", body or {}, token)
+        assert answer.status == 202, answer.body
+        return wait_for(lambda: not (copy := manager.call("GET", dataset, token=token).json["copy"])["running"] and copy, verb)
+
+    assert gets(manager) == 0
+    train = sum(len(content_of(key)) for key in TRAIN)
+    part = work("warm", {"prefix": "train/", "bytes_per_s": 1 << 30})
+    assert (part["objects"], part["redis_bytes"], part["copied_bytes"]) == (len(TRAIN), train, train)
+    assert work("warm", {"keys": KEYS[:1]})["copied_bytes"] == len(content_of(KEYS[0]))
+    everything = sum(len(content_of(key)) for key in KEYS)
+    assert work("warm")["cached_bytes"] == everything and gets(manager) == len(KEYS)
+    chunk = next(key for server in redis.servers[:3] for key in server.command("KEYS", "alnair:alice:" + "?" * 64))
+    [holder] = [server for server in redis.servers[:3] if chunk in server.command("KEYS", "*")]
+    value = holder.command("GET", chunk)
+    holder.command("SET", chunk, value[:-1] + bytes([value[-1] ^ 1]))
+    assert work("check")["damaged_chunks"] == 1
+    assert work("check")["damaged_chunks"] == 0
+    assert manager.call("POST", dataset + "/evict", {}, token).problem == "dataset-in-use"
+    manager.call("DELETE", f"/v1/jobs/{job['id']}", token=token)
+    manager.call("POST", dataset + "/pin", {"minutes": 5}, token)
+    assert manager.call("POST", dataset + "/evict", {}, token).problem == "dataset-pinned"
+    manager.call("POST", dataset + "/pin", {"minutes": 0}, token)
+    work("evict")
+    assert [server.command("KEYS", "alnair:alice:" + "?" * 64) for server in redis.servers[:3]] == [[], [], []]
+    slow = manager.call("POST", dataset + "/warm", {"bytes_per_s": 1}, token)
+    assert slow.status == 202 and manager.call("POST", dataset + "/check", {}, token).problem == "dataset-busy"
+    assert manager.call("POST", dataset + "/cancel", {}, token).status == 204
+    wait_for(lambda: not manager.call("GET", dataset, token=token).json["copy"]["running"], "the end of what was cancelled")
+
+
+def test_what_two_datasets_have_in_common_stays_as_long_as_one_is_used(start_manager, redis, s3_auth):
+    manager = start_manager(redis_url=redis.url)
+    token = manager.connect(s3_auth)
+    whole, part = (manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "pets", "keys": keys}, **NOW}, token).json
+                   for keys in ([], ["train"]))  # fmt: skip
+    for job in (whole, part):
+        ready(manager, job)
+    assert manager.call("DELETE", f"/v1/jobs/{whole['id']}?delete_dataset=true", token=token).status == 204
+
+    def chunks():
+        return sum(len(server.command("KEYS", "alnair:alice:" + "?" * 64)) for server in redis.servers[:3])
+
+    wait_for(lambda: chunks() == len(TRAIN), "the eviction of what nobody uses")
