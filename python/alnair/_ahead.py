@@ -12,7 +12,8 @@ from ._order import Prediction, Unknown, members, predict
 from ._route import Route, trace
 from ._source import Source
 
-PIECE = 1 << 18  # indices handed to the library at once: 2 MiB
+# Indices handed to the library at once: few at first, so that the first batch does not wait for them; then up to 2 MiB.
+FIRST_PIECE, PIECE = 1 << 13, 1 << 18
 
 
 class Ahead:
@@ -103,6 +104,7 @@ class Walk:
         self._prediction: Optional[Prediction] = None
         self._upcoming: Optional[Iterator[Any]] = None  # of the prediction, what has not been handed over; None: unknown
         self._expected: Deque[Any] = deque()  # indices that were handed over and not drawn
+        self._size = FIRST_PIECE  # how many are to be handed over next
         self._piece = 0  # how many were handed over last
         self._guessed = False  # the next epoch's beginning was handed over
         # For each lane how many objects were drawn, after each of the last batches: of those in flight, and the one before.
@@ -179,7 +181,8 @@ class Walk:
     def _take(self, indices: Optional[Iterator[Any]]) -> "Tuple[List[Any], List[array[int]]]":
         if indices is None or self._route is None:
             raise Unknown("nothing is predicted")
-        piece = list(islice(indices, PIECE))
+        piece = list(islice(indices, self._size))
+        self._size = min(2 * self._size, PIECE)
         return piece, self._route.objects(piece)
 
     def _forget(self) -> None:

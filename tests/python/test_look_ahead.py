@@ -8,7 +8,7 @@ from alnair import AlnairJobDataset
 from conftest import KEYS, content_of, write_objects
 
 torch = pytest.importorskip("torch")
-from alnair import AlnairJobDataLoader, _order, _route  # noqa: E402
+from alnair import AlnairJobDataLoader, _ahead, _order, _route  # noqa: E402
 from test_loader import SAMPLERS, Unknown, keys_of  # noqa: E402
 from torch.utils import data  # noqa: E402
 
@@ -70,6 +70,16 @@ def test_the_whole_order_is_handed_over_at_the_first_batch_and_consumption_is_re
     assert calls[0] == ("order", list(range(40)), 3 << 20)
     assert [call for call in calls if call[0] == "advance"] == [("advance", 15), ("advance", 30), ("advance", 40)]
 
+
+
+def test_a_long_order_is_handed_over_in_growing_pieces_once(recorded, monkeypatch):
+    monkeypatch.setattr(_ahead, "FIRST_PIECE", 4)
+    dataset, calls = recorded
+    sampler = data.SubsetRandomSampler(range(len(KEYS)))  # of whose next epoch nothing is known
+    drawn = [index for batch in AlnairJobDataLoader(dataset, 2, sampler=sampler, collate_fn=list) for _, index in batch]
+    pieces = [call[1] for call in calls if call[0] in ("order", "extend")]
+    assert [len(piece) for piece in pieces] == [4, 8, 16, 12]
+    assert [KEYS[index] for piece in pieces for index in piece] == drawn
 
 
 def test_leaving_the_loop_cancels(recorded):
