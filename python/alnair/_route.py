@@ -95,7 +95,7 @@ class _Parts(_Step):
 
 
 class _Batch:
-    """``__getitems__`` for a ConcatDataset, which has none: the batch is fetched at once, then read as it would be."""
+    """``__getitems__`` for a wrapper that has none: the batch is fetched at once, then read as it would be."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -117,14 +117,15 @@ class _Batch:
 def prepare(dataset: Any) -> None:
     """Makes what a loader reads ready for it: to be called before an epoch, in the process of the loop.
 
-    All ranks read the same versions (else ChangedError). ConcatDatasets, which PyTorch reads sample by sample, get a way to
-    read a batch at once.
+    All ranks read the same versions (else ChangedError). Wrappers that PyTorch reads sample by sample (ConcatDataset, Subset before
+    2.1) get a way to read a batch at once.
     """
     for each in leaves(dataset):
         each._alnair.source.agree()
     if type(dataset) is Subset:
         prepare(dataset.dataset)
-    elif type(dataset) is ConcatDataset and not hasattr(dataset, "__getitems__") and next(leaves(dataset), None) is not None:
+    wraps = type(dataset) in (Subset, ConcatDataset) and next(leaves(dataset), None) is not None
+    if wraps and not hasattr(dataset, "__getitems__"):
         setattr(dataset, "__getitems__", _Batch(dataset))  # DataLoader's fetcher, and Subset, look it up on the object
 
 

@@ -212,7 +212,8 @@ def test_next_of_the_loader_goes_through_epochs_of_its_own(source):
 @pytest.mark.filterwarnings("ignore:'pin_memory'")  # without an accelerator it is not done
 def test_memory_may_be_pinned_and_batches_come_as_they_are_ready(source):
     dataset = AlnairJobDataset(source=source)
-    for arguments in ({"pin_memory": True}, {"pin_memory": True, "num_workers": 2, "in_order": False}):
+    as_ready = {"in_order": False} if "in_order" in inspect.signature(data.DataLoader).parameters else {}  # since PyTorch 2.6
+    for arguments in ({"pin_memory": True}, {"pin_memory": True, "num_workers": 2, **as_ready}):
         loader = AlnairJobDataLoader(dataset, batch_size=8, collate_fn=keys_of, **arguments)
         for _ in range(2):
             assert sorted(key for batch in loader for key in batch) == KEYS
