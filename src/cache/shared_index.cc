@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::uint64_t kTableMagic = 0x3178646e726e6c61;  // "alnrndx1"
 constexpr std::chrono::milliseconds kGrowthTimeout{1000};
+constexpr std::uint64_t kPage = 4096;
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && sizeof(std::atomic<std::uint64_t>) == 8);
 
@@ -58,6 +59,18 @@ std::uint64_t SharedIndex::bytes() const {
   return total;
 }
 
+std::uint64_t SharedIndex::next_bytes() const {
+  const int next = newest();
+  if (!may_add(next)) return 0;
+  return (sizeof(Header) + words_of(next) * sizeof(std::uint64_t) + kPage - 1) / kPage * kPage;
+}
+
+bool SharedIndex::may_add(int index) const {
+  if (index == 0) return true;
+  const auto tables = static_cast<std::uint64_t>(index) + 1;
+  return index < kMaxTables && sizeof(Header) * tables + (words_of(index + 1) - first_entries_) * 8 <= max_bytes_;
+}
+
 int SharedIndex::newest() const {
   int count = count_.load(std::memory_order_acquire);
   while (count > 0 && count < kMaxTables &&
@@ -76,7 +89,7 @@ int SharedIndex::newest() const {
 bool SharedIndex::open_table(int index) const {
   const int fd = ::open(path(index).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return false;
-  const std::uint64_t words = first_entries_ << index, bytes = sizeof(Header) + words * sizeof(std::uint64_t);
+  const std::uint64_t words = words_of(index), bytes = sizeof(Header) + words * sizeof(std::uint64_t);
   struct stat status {};
   void* memory = MAP_FAILED;
   if (fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) == bytes)
@@ -97,7 +110,7 @@ bool SharedIndex::open_table(int index) const {
 
 // Writes table `index`, empty, and gives it its name. The caller holds the growth lock.
 bool SharedIndex::make_table(int index) {
-  const std::uint64_t words = first_entries_ << index, bytes = sizeof(Header) + words * sizeof(std::uint64_t);
+  const std::uint64_t words = words_of(index), bytes = sizeof(Header) + words * sizeof(std::uint64_t);
   const std::string unfinished = prefix_ + "-new";
   unlink(unfinished.c_str());  // a killed process's
   const int fd = ::open(unfinished.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -133,9 +146,7 @@ bool SharedIndex::grow(int full) {
   bool grown = count_.load(std::memory_order_acquire) > full;
   if (!grown && full < kMaxTables) {
     grown = open_table(full);
-    const std::uint64_t bytes =
-        sizeof(Header) * (full + 1) + ((first_entries_ << (full + 1)) - first_entries_) * 8;
-    if (!grown && (full == 0 || bytes <= max_bytes_)) grown = make_table(full) && open_table(full);
+    if (!grown && may_add(full)) grown = make_table(full) && open_table(full);
     if (grown) {
       if (full > 0) tables_[full - 1].header->grown.store(1, std::memory_order_relaxed);
       count_.store(full + 1, std::memory_order_release);

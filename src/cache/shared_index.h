@@ -67,7 +67,8 @@ class SharedIndex {
   bool mark(const ContentHash& hash, Location place);
   bool is_marked(const ContentHash& hash, Location place) const;
 
-  std::uint64_t bytes() const;  // of all tables
+  std::uint64_t bytes() const;       // of all tables
+  std::uint64_t next_bytes() const;  // of the file that the next table will be; 0: there will be none
   int tables() const { return count_.load(std::memory_order_acquire); }
 
  private:
@@ -115,6 +116,8 @@ class SharedIndex {
   }
 
   int newest() const;  // count of tables, after opening those that other processes have added
+  std::uint64_t words_of(int index) const { return first_entries_ << index; }
+  bool may_add(int index) const;  // whether all tables up to this one may exist
   bool insert_into(const Table& table, std::uint64_t key, std::uint64_t word, const IsStale& is_stale);
   bool open_table(int index) const;
   bool make_table(int index);

@@ -155,6 +155,18 @@ TEST_F(NodeMemoryTest, S3FifoMovesChunksThatWereReadToTheMainSegments) {
   EXPECT_FALSE(memory->find(not_read.hash));
 }
 
+TEST_F(NodeMemoryTest, TheIndexGrowsWithinTheLimit) {
+  const auto memory = open(EvictionPolicy::kLru, 2 * kMiB);
+  std::size_t tables = 0;
+  for (std::uint64_t i = 0; i < 30'000; ++i) {
+    put_one(*memory, make_chunk(i, 20));
+    if (files("index-").size() == tables && i % 100 != 0) continue;
+    tables = files("index-").size();
+    ASSERT_LE(memory->usage().used_bytes, 2 * kMiB) << "with " << tables << " tables";
+  }
+  EXPECT_GT(tables, 1U);
+}
+
 TEST_F(NodeMemoryTest, TransitHoldsItsShareAndDropsConsumedSegmentsFirstThenTheOldest) {
   NodeMemoryOptions options;
   options.directory = directory_ / "memory";

@@ -46,6 +46,11 @@ SegmentAllocator::SegmentAllocator(std::string directory, LockFile& locks, Memor
       clock_(clock),
       step_(growth_step(control.limits())) {}
 
+// What passes through takes its room segment by segment anyway, and would be counted for each chunk where the limit is small.
+std::uint64_t SegmentAllocator::step_for(const SegmentKind& kind) const {
+  return kind.area == SegmentArea::kTransit ? std::max(step_, control_.limits().segment / 4) : step_;
+}
+
 LockFile::Guard SegmentAllocator::allocation_lock() {
   return locks_.wait_exclusive(lock_offset(LockPurpose::kAllocation), kAllocationTimeout);
 }
@@ -106,7 +111,7 @@ std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std:
                                                    std::vector<Survivor>* survivors) {
   if (refused_lately(kind)) return std::nullopt;
   const LockFile::Guard lock = allocation_lock();
-  const std::uint64_t size = std::min(round_up(kFirstRecord + bytes, step_), control_.limits().segment);
+  const std::uint64_t size = std::min(round_up(kFirstRecord + bytes, step_for(kind)), control_.limits().segment);
   if (!lock || !may_open_another() || !make_room(kind, size, survivors)) return std::nullopt;
   const std::optional<std::uint64_t> sequence = free_sequence();
   if (!sequence) return std::nullopt;
@@ -147,7 +152,7 @@ bool SegmentAllocator::reserve(OwnedSegment& segment, const SegmentKind& kind, s
                                std::vector<Survivor>* survivors) {
   if (segment.position + bytes <= segment.reserved) return true;
   if (refused_lately(kind)) return false;
-  const std::uint64_t size = std::min(round_up(segment.position + bytes, step_), control_.limits().segment);
+  const std::uint64_t size = std::min(round_up(segment.position + bytes, step_for(kind)), control_.limits().segment);
   const LockFile::Guard lock = allocation_lock();
   if (!lock || !make_room(kind, size - segment.reserved, survivors)) return false;
   if (!extend(segment, kind, size, survivors)) return false;

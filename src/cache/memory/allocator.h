@@ -105,6 +105,7 @@ class SegmentAllocator {
     return kind.area != SegmentArea::kTransit && kind.dataset == refused_dataset_ &&
            clock_() < refused_until_;
   }
+  std::uint64_t step_for(const SegmentKind& kind) const;
   std::optional<std::uint64_t> free_sequence();
   bool may_open_another();
   LockFile::Guard allocation_lock();

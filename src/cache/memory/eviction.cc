@@ -95,8 +95,8 @@ bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
                                  std::vector<Survivor>* survivors) {
   const bool transit = kind.area == SegmentArea::kTransit;
   const MemoryLimits& limits = control_.limits();
-  // The index may double at any time: as much again as it takes is kept free for it.
-  const std::uint64_t all = limits.limit - std::min(limits.limit, index_.bytes());
+  // The index may grow at any time: its next table's room is kept free.
+  const std::uint64_t all = limits.limit - std::min(limits.limit, index_.next_bytes());
   segments_.drop_evicted();
   free_dead_segments();
   for (int patience = clock_() < impatient_until_ ? 0 : kDeadPauses;;) {
@@ -231,7 +231,9 @@ void SegmentAllocator::rescue(std::uint32_t number, std::vector<Survivor>& survi
   }
 }
 
+// Under the lock, else what is freed and what is taken meanwhile would count twice.
 TierUsage SegmentAllocator::usage() {
+  const LockFile::Guard lock = allocation_lock();
   const Blocks blocks = count_blocks(false);
   TierUsage usage;
   usage.used_bytes = blocks.total;
