@@ -6,7 +6,6 @@
 
 #include "alnair/core/error.h"
 #include "cache/node_slots.h"
-#include "cache/private_directory.h"
 #include "core/fork.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -135,8 +134,6 @@ std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const List
   DatasetOptions resolved = options;
   resolved.cache = with_default_directories(options.cache);
   auto [source, scope] = source_of(options, node_request_slots(resolved.cache.memory_dir));
-  refuse_foreign_directory(resolved.cache.cache_dir);
-  refuse_foreign_directory(resolved.cache.memory_dir);
   const auto node = open_node(resolved.cache);
   Registration registration = register_dataset(*node, *source, options, scope, progress, interrupt);
   for (const auto& warning : registration.warnings) log(LogLevel::kWarning, "{}", warning);

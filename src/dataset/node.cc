@@ -1,15 +1,18 @@
 #include "dataset/node.h"
 
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <vector>
 
 #include "alnair/core/error.h"
 #include "cache/directory/directory_tier.h"
+#include "cache/directory/io_pool.h"
 #include "cache/directory/spill_tier.h"
 #include "cache/lock_file.h"
 #include "cache/memory/node_memory.h"
@@ -35,6 +38,16 @@ std::string default_cache_directory() {
     if (const passwd* user = getpwuid(geteuid())) home = user->pw_dir;
   if (home.empty()) throw ConfigError("there is no home directory to keep a cache in; set cache_dir or ALNAIR_CACHE_DIR");
   return home + "/.cache/alnair";
+}
+
+// Whether its file system does. One that hangs costs this wait, and is then left alone (decision 041).
+bool answers(const std::string& directory) {
+  constexpr auto kPatience = std::chrono::seconds(5);
+  IoPool looking({1, kPatience, nullptr});
+  return run_and_wait(looking, [directory] {
+    struct stat ignored {};
+    ::lstat(directory.c_str(), &ignored);
+  });
 }
 
 // Runs `open`; what it throws becomes a warning: the cache may only make a job faster.
@@ -119,6 +132,14 @@ void open_shared_tiers(const CacheOptions& options, Node& node) {
   open_shared_tiers(client, std::move(spill), node);
 }
 
+// Every call for a lock walks the list of its file's locks. Those of chunks on their way come and go by the hundreds, and processes that
+// map node memory hold thousands: so the former have files of their own.
+std::vector<LockFile*> flight_locks(const std::string& directory) {
+  std::vector<LockFile*> files;
+  for (int i = 0; i < 8; ++i) files.push_back(&LockFile::open(directory + "/flights-" + std::to_string(i)));
+  return files;
+}
+
 void open_cache(Node& node, bool keep) {
   TieredCache::Options cache;
   cache.memory = node.memory;
@@ -126,12 +147,13 @@ void open_cache(Node& node, bool keep) {
   for (const auto& tier : {node.redis, node.spill})
     if (tier != nullptr) cache.shared.push_back(tier);
   cache.cluster = node.cluster;
-  cache.locks = node.locks;
+  if (!node.share_directory.empty())
+    or_warn("one fetch for all processes of the node", [&] { cache.locks = flight_locks(node.share_directory); });
   cache.keep = keep;
   node.cache = std::make_unique<TieredCache>(std::move(cache));
 }
 
-std::shared_ptr<Node> make_node(const CacheOptions& options) {
+std::shared_ptr<Node> make_node(const CacheOptions& options, bool has_home) {
   auto node = std::make_shared<Node>();
   or_warn("node memory", [&] {
     const auto memory = NodeMemory::open(
@@ -140,8 +162,11 @@ std::shared_ptr<Node> make_node(const CacheOptions& options) {
     node->memory = memory;
     node->share_directory = open_private_directory(options.memory_dir + "/shared");
   });
-  or_warn("a catalog", [&] { node->catalog = open_sqlite_catalog(options.cache_dir); });
-  if (options.use_cache) {
+  if (!has_home)
+    log(LogLevel::kWarning, "going on without a catalog and the directory tier: the file system of {} does not answer",
+        options.cache_dir);
+  if (has_home) or_warn("a catalog", [&] { node->catalog = open_sqlite_catalog(options.cache_dir); });
+  if (has_home && options.use_cache) {
     or_warn("the directory tier", [&] {
       const std::string home = open_private_directory(options.cache_dir);
       node->disk = std::make_shared<DirectoryTier>(DirectoryOptions{.directory = home + "/chunks",
@@ -181,7 +206,10 @@ std::shared_ptr<Node> open_node(const CacheOptions& options) {
   const std::lock_guard lock(all.mutex);
   auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache, options.redis, options.spill}];
   if (auto node = slot.lock()) return node;
-  auto node = make_node(options);
+  const bool has_home = answers(options.cache_dir);
+  if (has_home) refuse_foreign_directory(options.cache_dir);
+  refuse_foreign_directory(options.memory_dir);
+  auto node = make_node(options, has_home);
   slot = node;
   return node;
 }

@@ -35,8 +35,9 @@ struct Node {
 CacheOptions with_default_directories(CacheOptions options);
 
 // The node for these options: made at first use, shared by the datasets of this process; a forked child makes its own.
-// A tier that cannot be had is left out with a warning. Throws ConfigError or AccessError for a shared tier that cannot be
-// meant, or that its configuration keeps us out of. Thread-safe.
+// A tier that cannot be had is left out with a warning; so are catalog and directory tier where the file system of cache_dir does
+// not answer for seconds. Throws CacheError for a directory that is not this user's, or a symbolic link; ConfigError or
+// AccessError for a shared tier that cannot be meant, or that its configuration keeps us out of. Thread-safe.
 std::shared_ptr<Node> open_node(const CacheOptions& options);
 
 // A node that keeps nothing itself, for a process that fills for others what all nodes share. `client` may be null, and

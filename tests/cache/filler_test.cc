@@ -2,17 +2,17 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <thread>
 
-#include "support/map_tier.h"
+#include "support/gated_tier.h"
 
 namespace alnair {
 namespace {
 
+using testing::GatedTier;
 using testing::MapTier;
 
 PutRequest request(const std::string& text) {
@@ -22,31 +22,6 @@ PutRequest request(const std::string& text) {
   const ContentHash hash = content_hash(bytes.bytes());
   return {.hash = hash, .bytes = std::move(bytes), .dataset = 1};
 }
-
-// Its puts wait until open().
-class GatedTier : public MapTier {
- public:
-  using MapTier::MapTier;
-  void put(std::span<const PutRequest> requests, std::span<PutOutcome> outcomes) override {
-    {
-      std::unique_lock lock(gate_mutex_);
-      opened_.wait(lock, [&] { return open_; });
-    }
-    MapTier::put(requests, outcomes);
-  }
-  void open() {
-    {
-      const std::lock_guard lock(gate_mutex_);
-      open_ = true;
-    }
-    opened_.notify_all();
-  }
-
- private:
-  std::mutex gate_mutex_;
-  std::condition_variable opened_;
-  bool open_ = false;
-};
 
 class FillerTest : public ::testing::Test {
  protected:
@@ -89,6 +64,24 @@ TEST_F(FillerTest, NothingWaitsForEver) {
   EXPECT_TRUE(reaches_disk(a_)) << "no chunk came for a moment";
 }
 
+TEST_F(FillerTest, TiersAreFlushedWhenNoChunkHasComeForAWhile) {
+  class CountingTier : public MapTier {
+   public:
+    using MapTier::MapTier;
+    void flush() override { ++flushes; }
+    std::atomic<int> flushes{0};
+  };
+  const auto counting = std::make_shared<CountingTier>("disk");
+  disk_ = counting;
+  auto chosen = options();
+  chosen.flush_after = std::chrono::milliseconds(1);
+  Filler filler(chosen);
+  filler.add(a_, false);
+  for (int i = 0; i < 6000 && counting->flushes == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(counting->flushes, 1);
+  EXPECT_TRUE(on_disk(a_));
+}
+
 TEST_F(FillerTest, WritesWhatWaitsBeforeItEnds) {
   memory_->put({&a_, 1}, {});
   {
@@ -101,20 +94,92 @@ TEST_F(FillerTest, WritesWhatWaitsBeforeItEnds) {
 }
 
 TEST_F(FillerTest, AFullQueueRefusesAndSaysThatItIsBehind) {
+  const auto gated = std::make_shared<GatedTier>("disk");
+  disk_ = gated;
+  Filler filler(options(10));
+  EXPECT_FALSE(filler.behind());
+  EXPECT_TRUE(filler.add(b_, false)) << "a chunk larger than the limit passes through an empty queue";
+  EXPECT_TRUE(filler.behind());
+  EXPECT_FALSE(filler.add(a_, false));
+  gated->open();
+  filler.flush();
+  EXPECT_FALSE(filler.behind());
+  EXPECT_TRUE(filler.add(a_, false));
+}
+
+TEST_F(FillerTest, WhatIsOnItsWayCanBeRead) {
+  const auto gated = std::make_shared<GatedTier>("disk");
+  disk_ = gated;
+  Filler filler(options());
+  EXPECT_FALSE(filler.find(a_.hash));
+  filler.add(a_, false);
+  ASSERT_TRUE(filler.find(a_.hash));
+  EXPECT_EQ(filler.find(a_.hash)->text(), "a chunk");
+  gated->open();
+  filler.flush();
+  EXPECT_TRUE(on_disk(a_));
+  EXPECT_FALSE(filler.find(a_.hash)) << "the tier has it";
+}
+
+TEST_F(FillerTest, WhatExceedsTheLimitOfNodeMemoryIsWrittenFromItsBytes) {
   memory_->put({&b_, 1}, {});
-  for (const bool in_memory : {false, true}) {
-    const auto gated = std::make_shared<GatedTier>("disk");
-    disk_ = gated;
-    Filler filler(options(in_memory ? 1 << 20 : 10, in_memory ? 10 : 1 << 20));
-    EXPECT_FALSE(filler.behind());
-    EXPECT_TRUE(filler.add(b_, in_memory)) << "a chunk larger than the limit passes through an empty queue";
-    EXPECT_TRUE(filler.behind());
-    EXPECT_FALSE(filler.add(a_, in_memory));
-    gated->open();
-    filler.flush();
-    EXPECT_FALSE(filler.behind());
-    EXPECT_TRUE(filler.add(a_, in_memory));
+  const auto gated = std::make_shared<GatedTier>("disk");
+  disk_ = gated;
+  Filler filler(options(1 << 20, 10));
+  EXPECT_TRUE(filler.add(b_, true));
+  EXPECT_TRUE(filler.behind());
+  EXPECT_TRUE(filler.add(a_, true));
+  EXPECT_TRUE(filler.find(a_.hash)) << "node memory may evict it";
+  gated->open();
+  filler.flush();
+  EXPECT_TRUE(on_disk(a_));
+  EXPECT_TRUE(on_disk(b_));
+}
+
+TEST_F(FillerTest, WhatANearlyFullNodeMemoryMayEvictIsWrittenFromItsBytes) {
+  memory_ = std::make_shared<MapTier>("memory", 12);
+  memory_->put({&b_, 1}, {});
+  const auto gated = std::make_shared<GatedTier>("disk");
+  disk_ = gated;
+  Filler filler(options());
+  EXPECT_TRUE(filler.add(b_, true));
+  memory_->clear();
+  EXPECT_TRUE(filler.find(b_.hash));
+  gated->open();
+  filler.flush();
+  EXPECT_TRUE(on_disk(b_));
+}
+
+TEST_F(FillerTest, ADatasetThatEveryTierRefusesIsNotQueuedForAMoment) {
+  disk_ = std::make_shared<MapTier>("disk", 20);
+  Filler filler(options());
+  const PutRequest large = request("more than the tier has room for");
+  PutRequest other = request("of another dataset, no less large");
+  other.dataset = 2;
+  for (int i = 0; i < 64; ++i) EXPECT_TRUE(filler.add(large, false));
+  filler.flush();
+  EXPECT_FALSE(filler.add(large, false));
+  EXPECT_TRUE(filler.add(other, false));
+  bool again = false;
+  for (int i = 0; i < 3000 && !again; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    again = filler.add(large, false);
   }
+  EXPECT_TRUE(again) << "there may be room by now";
+}
+
+TEST_F(FillerTest, FlushDoesNotWaitForWhatIsQueuedMeanwhile) {
+  memory_->put({&a_, 1}, {});
+  Filler filler(options());
+  filler.add(a_, true);
+  std::atomic<bool> flushed{false};
+  std::thread producer([&] {
+    while (!flushed) filler.add(request("always something"), false);
+  });
+  filler.flush();
+  flushed = true;
+  producer.join();
+  EXPECT_TRUE(on_disk(a_));
 }
 
 }  // namespace

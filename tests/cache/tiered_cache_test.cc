@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "alnair/core/error.h"
 #include "cache/lock_file.h"
 #include "support/chunk_origin.h"
+#include "support/gated_tier.h"
 #include "support/map_source.h"
 #include "support/map_tier.h"
 #include "support/temporary_directory.h"
@@ -69,6 +71,42 @@ TEST_F(TieredCacheTest, AHitInALowerTierIsPromotedAndCostsNoRead) {
   EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
   EXPECT_EQ(source_->reads(), 1);
   EXPECT_EQ(memory_->usage().chunks, 1U);
+}
+
+TEST_F(TieredCacheTest, WhatIsOnItsWayToALowerTierIsAHit) {
+  const auto gated = std::make_shared<testing::GatedTier>("disk");
+  disk_ = gated;
+  memory_ = std::make_shared<MapTier>("memory", 1);  // keeps nothing
+  TieredCache cache(options());
+  fetch(cache, origin_, {chunk(1), chunk(2)})->wait();
+  memory_->clear();
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 2);
+  EXPECT_TRUE(cache.in_memory(*origin_->known_hash(chunk(1)))) << "promoted";
+  gated->open();
+  cache.flush();
+  EXPECT_EQ(disk_->usage().chunks, 2U);
+}
+
+TEST_F(TieredCacheTest, WhatNodeMemoryRefusesIsInThisProcessUntilItIsRead) {
+  class FullTier : public MapTier {
+   public:
+    using MapTier::MapTier;
+    void put(std::span<const PutRequest>, std::span<PutOutcome> outcomes) override {
+      std::ranges::fill(outcomes, PutOutcome::kRefused);
+    }
+  };
+  memory_ = std::make_shared<FullTier>("memory");
+  auto chosen = options();
+  chosen.lower = {};
+  TieredCache cache(chosen);
+  fetch(cache, origin_, {chunk(1)})->wait();
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 1);
+  const ContentHash hash = *origin_->known_hash(chunk(1));
+  cache.consume({&hash, 1});
+  EXPECT_EQ(fetch(cache, origin_, {chunk(1)})->text(0), Origin::content(1));
+  EXPECT_EQ(source_->reads(), 2) << "it was read; where nothing has room, it is fetched again";
 }
 
 TEST_F(TieredCacheTest, AnEmptyTierFallsThroughToTheSource) {
@@ -194,7 +232,7 @@ TEST_F(TieredCacheTest, WorksWithoutAnyTier) {
 TEST_F(TieredCacheTest, WaitsForTheProcessThatHoldsTheLockAndThenFetchesItself) {
   testing::TemporaryDirectory directory;
   auto locked = options();
-  locked.locks = &LockFile::open(directory / "locks");
+  locked.locks = {&LockFile::open(directory / "locks")};
   TieredCache cache(locked);
   int to_parent[2];
   ASSERT_EQ(pipe(to_parent), 0);
@@ -225,7 +263,7 @@ TEST_F(TieredCacheTest, ChunksThatAnotherProcessBringsMeanwhileAreNotFetched) {
   testing::TemporaryDirectory directory;
   LockFile& locks = LockFile::open(directory / "locks");
   auto locked = options();
-  locked.locks = &locks;
+  locked.locks = {&locks};
   TieredCache cache(locked);
   const auto offset = lock_offset(LockPurpose::kSingleFlight, first64(chunk(1).id));
   ASSERT_TRUE(locks.try_lock_exclusive(offset));  // held by "another process" from the cache's point of view
@@ -246,7 +284,7 @@ TEST_F(TieredCacheTest, ALockIsFreeAgainAfterEveryOutcome) {
   testing::TemporaryDirectory directory;
   LockFile& locks = LockFile::open(directory / "locks");
   auto locked = options();
-  locked.locks = &locks;
+  locked.locks = {&locks};
   TieredCache cache(locked);
   fetch(cache, origin_, {chunk(1)})->wait();
   source_->fail_reads(std::make_exception_ptr(SourceError("no")));

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <numeric>
+#include <random>
 #include <thread>
 
 #include "alnair/core/error.h"
@@ -280,6 +281,51 @@ TEST_F(DatasetTest, WithoutCachingEachEpochFetchesEachObjectOnce) {
   }
   EXPECT_LE(source_->reads(), 100);
   EXPECT_FALSE(std::filesystem::exists(options().cache.cache_dir + "/chunks"));
+}
+
+// Node memory keeps a quarter of it, and lends transit's room while it can; the directory tier has room for all.
+TEST_F(DatasetTest, WhatTheDirectoryTierHasRoomForIsFetchedOnce) {
+  constexpr int kObjects = 300;
+  for (int i = 0; i < kObjects; ++i) source_->put("large/" + std::to_string(i), std::to_string(i) + std::string(100'000, 'x'));
+  for (const auto policy : {EvictionPolicy::kNone, EvictionPolicy::kLru}) {
+    auto chosen = options();
+    chosen.keys = {"large"};
+    chosen.cache.cache_dir += std::to_string(static_cast<int>(policy));
+    chosen.cache.memory_dir += std::to_string(static_cast<int>(policy));
+    chosen.cache.memory_limit = 8 << 20;
+    chosen.cache.eviction = policy;
+    const int before = source_->reads();
+    const auto dataset = Dataset::open(chosen);
+    auto order = all_of(*dataset);
+    std::mt19937 random(1);
+    for (int epoch = 1; epoch <= 3; ++epoch) {
+      std::ranges::shuffle(order, random);
+      dataset->prefetch(order);
+      for (std::size_t i = 0; i < order.size(); i += 20) {
+        for (const Sample& sample : dataset->read_batch(std::span(order).subspan(i, 20))) ASSERT_EQ(sample.error, nullptr);
+        dataset->prefetch_advance(i + 20);
+      }
+      EXPECT_EQ(source_->reads() - before, kObjects) << "after epoch " << epoch;
+    }
+  }
+}
+
+TEST_F(DatasetTest, WhatFindsNoRoomInNodeMemoryIsNotFetchedTwice) {
+  constexpr int kObjects = 200;
+  for (int i = 0; i < kObjects; ++i) source_->put("large/" + std::to_string(i), std::string(100'000, 'x') + std::to_string(i));
+  auto uncached = options();
+  uncached.keys = {"large"};
+  uncached.cache.use_cache = false;
+  uncached.cache.memory_limit = 8 << 20;
+  const auto dataset = Dataset::open(uncached);
+  const auto order = all_of(*dataset);
+  dataset->prefetch(order);
+  std::vector<Sample> held;  // keeps what passes through from being freed
+  for (const std::uint64_t index : order) {
+    held.push_back(std::move(dataset->read_batch({&index, 1})[0]));
+    dataset->prefetch_advance(held.size());
+  }
+  EXPECT_EQ(source_->reads(), kObjects);
 }
 
 TEST_F(DatasetTest, AReadThatWaitsCanBeInterrupted) {

@@ -37,14 +37,9 @@ bool is_whole(const Flight& flight, const std::optional<View>& view) {
 
 TieredCache::Core::Core(Options options)
     : options_(std::move(options)),
-      filler_({.memory = options_.memory,
-               .tiers = options_.keep ? options_.lower : std::vector<std::shared_ptr<Tier>>{},
-               .limit = options_.fill_queue_bytes,
-               .patient_limit = options_.fill_patient_bytes}),
-      shared_filler_({.memory = options_.memory,
-                      .tiers = options_.keep ? unpublished() : std::vector<std::shared_ptr<Tier>>{},
-                      .limit = options_.fill_queue_bytes,
-                      .patient_limit = options_.fill_patient_bytes}),
+      filler_(filling(options_.lower)),
+      shared_filler_(filling(unpublished())),
+      overflow_(options_.landing_bytes),
       landing_([this](std::span<Arrival> arrivals) { take(arrivals); }, options_.landing_bytes) {}
 
 void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done) {
@@ -69,7 +64,7 @@ void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<con
   std::erase(unknown, nullptr);
   Flights found = look_up(*origin, unknown);
   settle_from_memory(std::move(found), known);
-  ask(0, std::move(known), [this](Flights missed) { claim(std::move(missed)); });
+  ask(0, settle_from_process(std::move(known)), [this](Flights missed) { claim(std::move(missed)); });
   claim(std::move(unknown));
 }
 
@@ -102,6 +97,38 @@ Flights TieredCache::Core::look_up(ChunkOrigin& origin, Flights& unknown) {
     if ((unknown[i]->hash = hashes[i])) found.push_back(std::move(unknown[i]));
   std::erase(unknown, nullptr);
   return found;
+}
+
+// What waits in node memory must be written before its turn to be evicted comes, also where several processes fill it.
+Filler::Options TieredCache::Core::filling(std::vector<std::shared_ptr<Tier>> tiers) const {
+  const std::uint64_t memory = options_.memory != nullptr ? options_.memory->usage().limit_bytes : 0;
+  return {.memory = options_.memory,
+          .tiers = options_.keep ? std::move(tiers) : std::vector<std::shared_ptr<Tier>>{},
+          .limit = options_.fill_queue_bytes,
+          .patient_limit = memory > 0 ? std::min(options_.fill_patient_bytes, memory / 4) : options_.fill_patient_bytes};
+}
+
+Flights TieredCache::Core::settle_from_process(Flights flights) {
+  std::vector<Arrival> overflowed, on_its_way;
+  const auto take = [](FlightPtr& flight, std::optional<View> view, std::vector<Arrival>& arrivals) {
+    if (flight == nullptr || !is_whole(*flight, view)) return;
+    arrivals.push_back({.flight = std::move(flight), .bytes = std::move(*view), .hashed = true});
+  };
+  for (FlightPtr& flight : flights) {
+    const ContentHash hash = *flight->hash;
+    take(flight, overflow_.find(hash), overflowed);
+    take(flight, filler_.find(hash), on_its_way);
+    take(flight, shared_filler_.find(hash), on_its_way);
+  }
+  std::erase(flights, nullptr);
+  land(overflowed);
+  if (!on_its_way.empty()) landing_.add(std::move(on_its_way));
+  return flights;
+}
+
+void TieredCache::Core::consume(std::span<const ContentHash> hashes) {
+  overflow_.drop(hashes);
+  if (options_.memory != nullptr) options_.memory->consume(hashes);
 }
 
 Tier& TieredCache::Core::tier_at(std::size_t index) const {
@@ -167,13 +194,20 @@ bool TieredCache::Core::is_impatient(const Flight& flight) {
   return Clock::now() - flight.started > kPatience;
 }
 
+LockFile* TieredCache::Core::lock_file_of(const Flight& flight) const {
+  if (options_.locks.empty()) return nullptr;
+  return options_.locks[static_cast<std::size_t>(flight.read.id.bytes.back()) % options_.locks.size()];
+}
+
 bool TieredCache::Core::try_lock(Flight& flight) {
-  flight.locked = options_.locks == nullptr || options_.locks->try_lock_exclusive(lock_of(flight));
+  LockFile* const file = lock_file_of(flight);
+  flight.locked = file == nullptr || file->try_lock_exclusive(lock_of(flight));
   return flight.locked;
 }
 
 void TieredCache::Core::unlock(Flight& flight) {
-  if (flight.locked && options_.locks != nullptr) options_.locks->unlock(lock_of(flight));
+  LockFile* const file = lock_file_of(flight);
+  if (flight.locked && file != nullptr) file->unlock(lock_of(flight));
   flight.locked = false;
 }
 

@@ -16,6 +16,7 @@
 #include "cache/tiered/filler.h"
 #include "cache/tiered/flight.h"
 #include "cache/tiered/landing.h"
+#include "cache/tiered/overflow.h"
 #include "cache/tiered/tiered_cache.h"
 
 namespace alnair {
@@ -29,6 +30,9 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
 
   void flush();
 
+  // The loop has read them.
+  void consume(std::span<const ContentHash> hashes);
+
   // Ends the threads but for the fillers'. To be called before the last share in this is given up: what is in flight holds one.
   void stop();
 
@@ -39,6 +43,9 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // Takes the flights out of `unknown` whose hashes the catalog knows: read in an earlier life of this node.
   static Flights look_up(ChunkOrigin& origin, Flights& unknown);
 
+  // Lands what is in this process only: node memory had no room for it, or it is on its way to a tier. Returns the others.
+  Flights settle_from_process(Flights flights);
+
   using Continue = std::function<void(Flights)>;
 
   // Step 2: asks the tiers from `index` on, the lower ones and then the shared ones. `missed` gets what none of them has.
@@ -47,11 +54,13 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // Whether Cluster::publish() fills it; the shared filler fills the others that are shared.
   bool is_published(const Tier& tier) const { return options_.cluster != nullptr && options_.cluster->tier() == &tier; }
   std::vector<std::shared_ptr<Tier>> unpublished() const;
+  Filler::Options filling(std::vector<std::shared_ptr<Tier>> tiers) const;
 
   // Step 3: who gets the lock fetches; the others wait for it.
   void claim(Flights flights);
   // It has waited so long that it stops believing in who holds it up (who may be stopped with SIGSTOP, holding locks).
   static bool is_impatient(const Flight& flight);
+  LockFile* lock_file_of(const Flight& flight) const;  // null without locks
   bool try_lock(Flight& flight);
   void unlock(Flight& flight);
   // Whether the chunk's hash is known by now.
@@ -84,6 +93,7 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   const Options options_;
   Filler filler_;         // of the node's own tiers
   Filler shared_filler_;  // nobody waits for it: what it has no room for, other nodes fetch
+  Overflow overflow_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::unordered_map<ChunkId, FlightPtr> flights_;

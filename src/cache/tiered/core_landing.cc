@@ -84,18 +84,18 @@ void TieredCache::Core::fill_other_tiers(std::span<const Arrival> arrivals) {
   if (!fetched.empty()) options_.cluster->publish(std::move(fetched));
 }
 
-// Where the policy gives no room, the transit area takes what will be read soon.
+// Where the policy gives no room, the transit area takes what will be read soon; where that has none, this process does.
 void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
   if (options_.memory == nullptr) return;
   std::vector<PutRequest> requests;
   requests.reserve(arrivals.size());
+  std::vector<PutOutcome> outcomes(arrivals.size(), PutOutcome::kRefused);
   for (const Arrival& arrival : arrivals)
     requests.push_back({.hash = *arrival.flight->hash,
                         .bytes = arrival.bytes,
                         .dataset = arrival.flight->origin->tag(),
                         .transit = !options_.keep});
   if (options_.keep) {
-    std::vector<PutOutcome> outcomes(requests.size(), PutOutcome::kRefused);
     options_.memory->put(requests, outcomes);
     std::size_t refused = 0;
     for (std::size_t i = 0; i < arrivals.size(); ++i) {
@@ -106,7 +106,11 @@ void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
     }
     requests.resize(refused);
   }
-  if (!requests.empty()) options_.memory->put(requests, {});
+  if (requests.empty()) return;
+  outcomes.assign(requests.size(), PutOutcome::kRefused);
+  options_.memory->put(requests, outcomes);
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    if (outcomes[i] == PutOutcome::kRefused) overflow_.add(requests[i].hash, std::move(requests[i].bytes));
 }
 
 void TieredCache::Core::land(std::span<const Arrival> arrivals) {

@@ -24,9 +24,7 @@ void TieredCache::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const Chu
   core_->fetch(std::move(origin), chunks, std::move(done));
 }
 
-void TieredCache::consume(std::span<const ContentHash> hashes) {
-  if (core_->options().memory != nullptr) core_->options().memory->consume(hashes);
-}
+void TieredCache::consume(std::span<const ContentHash> hashes) { core_->consume(hashes); }
 
 bool TieredCache::fill_is_behind() const { return core_->filler().behind(); }
 void TieredCache::flush() { core_->flush(); }

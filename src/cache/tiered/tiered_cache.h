@@ -3,8 +3,8 @@
 // How a chunk that is not in node memory travels:
 //   1. In this process one flight a chunk: whoever asks for it meanwhile joins. The origin is asked for the content hashes of
 //      what nobody has asked for yet (it may look them up in the catalog); what is known is looked for in node memory.
-//   2. If its content hash is known, the lower tiers are asked in order, then those that all nodes share; a hit is promoted to
-//      node memory.
+//   2. If its content hash is known, it is looked for in this process (node memory had no room for it, or a filler has it on its
+//      way to a tier), then in the lower tiers in order, then in those that all nodes share. A hit is promoted to node memory.
 //   3. Else, or on a miss, one process of the node fetches it: the holder of the chunk's lock in the LockFile. The
 //      kernel releases the lock when its holder dies. The others look again every few milliseconds: either the chunk
 //      has appeared in node memory, or the lock is free and it is their turn.
@@ -74,11 +74,11 @@ class TieredCache {
     std::vector<std::shared_ptr<Tier>> lower;    // the node's own, in the order in which they are asked
     std::vector<std::shared_ptr<Tier>> shared;   // all nodes'; asked after those
     std::shared_ptr<Cluster> cluster;            // null: the node arranges nothing with others
-    LockFile* locks = nullptr;                   // null: single-flight in this process only
+    std::vector<LockFile*> locks;                // chunks are spread over them; none: single-flight in this process only
     bool keep = true;                            // false: node memory's transit area only (usecache=False)
     std::uint64_t fill_queue_bytes = 256ull << 20;     // that wait for the lower tiers outside of node memory
-    std::uint64_t fill_patient_bytes = 1024ull << 20;  // likewise, in node memory
-    std::uint64_t landing_bytes = 64ull << 20;         // that have come and are not in node memory yet
+    std::uint64_t fill_patient_bytes = 1024ull << 20;  // likewise, in node memory; at most a quarter of it
+    std::uint64_t landing_bytes = 64ull << 20;         // that have come and are not in node memory yet; as much where it has no room
     std::uint64_t max_read_bytes = 16ull << 20;  // neighbouring chunks of an object are fetched by one request
   };
 
