@@ -96,6 +96,7 @@ struct CallOptions {
   std::chrono::milliseconds deadline{0};  // for each command, with all its waiting; 0: Options::deadline
   std::uint64_t expected_bytes = 0;       // of one reply, about; 0: what this node's replies were lately
   std::uint64_t body_offset = 0;          // of get(), the length of a header: the byte after it is aligned to 64
+  std::uint64_t most_bytes = 0;           // of get(): a longer value is received, dropped, and arrives as an empty one; 0: 512 MiB
 };
 
 struct NodeResult {
@@ -118,6 +119,8 @@ struct ServerFacts {
   std::string maxmemory_policy;   // of all masters; "mixed" when they differ
   std::uint64_t maxmemory = 0;    // bytes, summed over the masters; 0: no limit, or unknown
   std::uint64_t used_memory = 0;  // bytes, summed over the masters
+  std::uint64_t keys = 0, expiring_keys = 0;  // of all names; the latter have an expiry
+  std::uint64_t evicted_keys = 0;             // since each server's start
 };
 
 class Client {

@@ -150,6 +150,7 @@ void Connection::became_ready() {
 void Connection::send(const Request& request, std::uint64_t expected) {
   if (in_flight_.empty()) last_progress_ = Clock::now();
   if (request.asking) send_internal(Kind::kAsking, {"ASKING"});
+  if (request.of_replica) send_internal(Kind::kAsking, {"READONLY"});  // denied: the GET is answered by MOVED
   const std::size_t before = out_.size();
   encode(request, out_);
   const std::uint64_t cost = out_.size() - before + expected;
@@ -229,8 +230,8 @@ bool Connection::take_replies() {
     Reply reply;
     const bool wanted =
         !in_flight_.empty() && in_flight_.front().kind == Kind::kRequest && in_flight_.front().request.batch != nullptr;
-    const std::uint64_t offset = wanted ? in_flight_.front().request.batch->options.body_offset : 0;
-    switch (parser_.next(reply, offset)) {
+    const CallOptions options = wanted ? in_flight_.front().request.batch->options : CallOptions();
+    switch (parser_.next(reply, options.body_offset, options.most_bytes)) {
       case RespParser::Outcome::kMore:
         return true;
       case RespParser::Outcome::kBroken:

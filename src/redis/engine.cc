@@ -295,6 +295,9 @@ void Engine::reroute_or_fail(Node& node, Request request) {
     parked_.push_back(request);
     return;
   }
+  // A replica may be behind its master. That is a chunk less, never a wrong one.
+  if (request.is_get() && mode_ == Mode::kCluster && !std::exchange(request.of_replica, true))
+    if (Node* const replica = replica_of(request.slot)) return put(*replica, request);
   finish(request, node.failure, node.problem);
 }
 
@@ -396,7 +399,7 @@ void Engine::answer_error(Node& node, Connection& connection, Request request, c
 void Engine::retry_later(Node&, Request request, ServerError error, const std::string& message) {
   const Clock::time_point now = Clock::now();
   const bool one_server = mode_ != Mode::kCluster;
-  if (one_server || now < cluster_down_until_ || request.repeats >= kMaxTries) {
+  if (one_server || request.of_replica || now < cluster_down_until_ || request.repeats >= kMaxTries) {
     // So long a failover takes: the next batches must not wait for it all over.
     if (!one_server && error != ServerError::kTryAgain && now >= cluster_down_until_)
       cluster_down_until_ = now + std::chrono::seconds(1);

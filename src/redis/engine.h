@@ -100,6 +100,7 @@ class Engine final : public ConnectionOwner, public std::enable_shared_from_this
   // Topology.
   Node& node_at(const Address& address);
   Node* route(const Request& request);
+  Node* replica_of(std::uint16_t slot);  // one that is not left alone; null: there is none
   void open(Lane& lane);
   void probe(Node& node);
   void discover();

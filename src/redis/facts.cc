@@ -17,6 +17,11 @@ std::uint64_t number_of(std::string_view text) {
   return number;
 }
 
+std::uint64_t number_after(std::string_view text, std::string_view name) {
+  const std::size_t at = text.find(name);
+  return at == std::string_view::npos ? 0 : number_of(text.substr(at + name.size()));
+}
+
 }  // namespace
 
 Result Engine::usable() const {
@@ -85,6 +90,10 @@ void Engine::facts(Client::DoneWithFacts done, const CallOptions& options) {
       facts.maxmemory_policy = other ? "mixed" : policy;
       facts.maxmemory += number_of(info_field(info, "maxmemory"));
       facts.used_memory += number_of(info_field(info, "used_memory"));
+      facts.evicted_keys += number_of(info_field(info, "evicted_keys"));
+      const std::string_view keys = info_field(info, "db0");  // keys=12,expires=3,...
+      facts.keys += number_after(keys, "keys=");
+      facts.expiring_keys += number_after(keys, "expires=");
     }
     for (const SlotMap::Master& master : map_->masters()) {
       const Node& node = node_at(master.address);
@@ -98,7 +107,7 @@ void Engine::facts(Client::DoneWithFacts done, const CallOptions& options) {
                .message = fmt::format("No node of the Redis Cluster serves the hash slots {}.", uncovered)};
     (*shared)(std::move(facts), std::move(state));
   };
-  run_on_masters({.args = {"INFO", "memory"}}, with_results, options);
+  run_on_masters({.args = {"INFO"}}, with_results, options);  // several sections can be named from Redis 7 on only
 }
 
 }  // namespace alnair::redis

@@ -39,6 +39,7 @@ struct Request {
   std::uint8_t redirections = 0;
   std::uint8_t repeats = 0;
   bool asking = false;          // send ASKING first
+  bool of_replica = false;      // its master is gone: send READONLY first
   bool full_script = false;     // EVAL, not EVALSHA
   bool waited_for_map = false;  // once is enough
 

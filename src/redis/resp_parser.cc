@@ -39,6 +39,11 @@ std::array<std::span<std::byte>, 2> RespParser::room() {
   std::span<std::byte> rest;
   std::span<std::byte> after(buffer_.data() + end_, buffer_.size() - end_);
   if (in_bulk_) {
+    if (skipping_) {
+      rest = {block_.data(), std::min(block_.size(), length_ - filled_)};
+      if (rest.size() < length_ - filled_) return {rest, {}};
+      return {rest, after};
+    }
     rest = {block_.data() + block_start_ + filled_, length_ - filled_};
     if (rest.size() > kLargeBulk) after = after.first(std::min(after.size(), kAfterLargeBulk));
   }
@@ -54,11 +59,11 @@ void RespParser::received(std::size_t count) {
   end_ += count;
 }
 
-RespParser::Outcome RespParser::next(Reply& reply, std::uint64_t body_offset) {
+RespParser::Outcome RespParser::next(Reply& reply, std::uint64_t body_offset, std::uint64_t most_bytes) {
   if (problem_ != nullptr) return Outcome::kBroken;
   while (true) {
     Reply value;
-    switch (step(value, body_offset)) {
+    switch (step(value, body_offset, most_bytes)) {
       case Step::kMore:
         return Outcome::kMore;
       case Step::kBroken:
@@ -88,7 +93,7 @@ RespParser::Outcome RespParser::next(Reply& reply, std::uint64_t body_offset) {
   }
 }
 
-RespParser::Step RespParser::step(Reply& value, std::uint64_t body_offset) {
+RespParser::Step RespParser::step(Reply& value, std::uint64_t body_offset, std::uint64_t most_bytes) {
   if (in_bulk_) return finish_bulk(value);
   std::string_view line;
   if (!take_line(line)) {
@@ -113,7 +118,7 @@ RespParser::Step RespParser::step(Reply& value, std::uint64_t body_offset) {
       value.integer = number;
       return Step::kDone;
     case '$':
-      return begin_bulk(number, frames_.empty() ? body_offset : 0, value);
+      return begin_bulk(number, frames_.empty() ? body_offset : 0, frames_.empty() ? most_bytes : 0, value);
     case '*':
       if (number == -1) return Step::kDone;  // a nil
       if (number < 0) return broken("an array has a negative length");
@@ -129,13 +134,16 @@ RespParser::Step RespParser::step(Reply& value, std::uint64_t body_offset) {
   }
 }
 
-RespParser::Step RespParser::begin_bulk(std::int64_t length, std::uint64_t body_offset, Reply& value) {
+RespParser::Step RespParser::begin_bulk(std::int64_t length, std::uint64_t body_offset, std::uint64_t most_bytes, Reply& value) {
   if (length == -1) return Step::kDone;  // a nil
   if (length < 0) return broken("a bulk string has a negative length");
   if (static_cast<std::uint64_t>(length) > limits_.max_bulk_bytes) return broken("a bulk string is too long");
   length_ = static_cast<std::size_t>(length);
   block_start_ = 0;
-  if (body_offset == 0) {
+  skipping_ = most_bytes > 0 && length_ > most_bytes;
+  if (skipping_) {
+    block_ = RecycledBuffer(std::min(length_, kBuffer));
+  } else if (body_offset == 0) {
     block_ = RecycledBuffer(length_);
   } else {
     block_ = RecycledBuffer(length_ + kAlignment - 1);
@@ -143,7 +151,7 @@ RespParser::Step RespParser::begin_bulk(std::int64_t length, std::uint64_t body_
     block_start_ = (kAlignment - body % kAlignment) % kAlignment;
   }
   filled_ = std::min(length_, end_ - begin_);
-  std::memcpy(block_.data() + block_start_, buffer_.data() + begin_, filled_);
+  if (!skipping_) std::memcpy(block_.data() + block_start_, buffer_.data() + begin_, filled_);
   begin_ += filled_;
   in_bulk_ = true;
   return finish_bulk(value);
@@ -156,7 +164,7 @@ RespParser::Step RespParser::finish_bulk(Reply& value) {
   begin_ += 2;
   in_bulk_ = false;
   value.type = Reply::Type::kBulk;
-  value.bytes = std::move(block_).freeze().part(block_start_, length_);
+  if (!std::exchange(skipping_, false)) value.bytes = std::move(block_).freeze().part(block_start_, length_);
   return Step::kDone;
 }
 
@@ -181,7 +189,7 @@ bool RespParser::take_line(std::string_view& line) {
 
 RespParser::Step RespParser::broken(const char* problem) {
   problem_ = problem;
-  in_bulk_ = false;
+  in_bulk_ = skipping_ = false;
   block_ = {};
   frames_.clear();
   return Step::kBroken;

@@ -46,8 +46,9 @@ class RespParser {
     kMore,    // needs more bytes
     kBroken,  // this is no RESP; what follows cannot be understood, and every later call says the same
   };
-  // Takes the next reply. The byte at `body_offset` of a bulk string that is not in an array is aligned to 64 bytes.
-  Outcome next(Reply& reply, std::uint64_t body_offset = 0);
+  // Takes the next reply. The byte at `body_offset` of a bulk string that is not in an array is aligned to 64 bytes. One longer than
+  // `most_bytes` is dropped as it comes, and is an empty one (0: as long as the limits allow).
+  Outcome next(Reply& reply, std::uint64_t body_offset = 0, std::uint64_t most_bytes = 0);
 
   // What is wrong with the stream, once it is broken: a text without a byte of the stream.
   const char* problem() const { return problem_; }
@@ -61,8 +62,8 @@ class RespParser {
   };
   enum class Step { kDone, kOpened, kMore, kBroken };  // a value is complete; an array was opened
 
-  Step step(Reply& value, std::uint64_t body_offset);
-  Step begin_bulk(std::int64_t length, std::uint64_t body_offset, Reply& value);
+  Step step(Reply& value, std::uint64_t body_offset, std::uint64_t most_bytes);
+  Step begin_bulk(std::int64_t length, std::uint64_t body_offset, std::uint64_t most_bytes, Reply& value);
   Step finish_bulk(Reply& value);
   bool take_line(std::string_view& line);
   Step broken(const char* problem);
@@ -74,7 +75,8 @@ class RespParser {
   std::vector<Frame> frames_;
   std::size_t elements_ = 0;
 
-  bool in_bulk_ = false;  // a bulk string is being received into block_
+  bool in_bulk_ = false;   // a bulk string is being received into block_
+  bool skipping_ = false;  // and dropped: block_ is a part of its size
   RecycledBuffer block_;
   std::size_t block_start_ = 0;  // where it begins in there
   std::size_t length_ = 0, filled_ = 0;

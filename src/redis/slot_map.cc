@@ -77,6 +77,11 @@ std::optional<SlotMap> SlotMap::from_shards(const Reply& reply, const Address& a
         master = map.index_of(*address, text_of(field(node, "id")));
       }
     }
+    for (const Reply& node : nodes->elements) {
+      if (text_of(field(node, "role")) == "master" || text_of(field(node, "health")) != "online") continue;
+      const auto address = address_of(text_of(field(node, "endpoint")), field(node, tls ? "tls-port" : "port"), asked);
+      if (address) map.add_replica(master, *address);
+    }
     for (std::size_t i = 0; master >= 0 && i < slots->elements.size(); i += 2)
       if (slots->elements[i].type != Reply::Type::kInteger || slots->elements[i + 1].type != Reply::Type::kInteger ||
           !map.assign(slots->elements[i].integer, slots->elements[i + 1].integer, master))
@@ -97,6 +102,9 @@ std::optional<SlotMap> SlotMap::from_slots(const Reply& reply, const Address& as
     if (!address) return std::nullopt;
     const std::int16_t master = map.index_of(*address, node.size() > 2 ? text_of(&node[2]) : "");
     if (master < 0 || !map.assign(range.elements[0].integer, range.elements[1].integer, master)) return std::nullopt;
+    for (std::size_t i = 3; i < range.elements.size(); ++i)
+      if (const auto& replica = range.elements[i].elements; replica.size() >= 2)
+        if (const auto at = address_of(text_of(&replica[0]), &replica[1], asked)) map.add_replica(master, *at);
   }
   return map;
 }
@@ -113,6 +121,18 @@ void SlotMap::move(std::uint16_t slot, const Address& address) {
 
 bool SlotMap::serves(const Address& address) const {
   return std::any_of(masters_.begin(), masters_.end(), [&](const Master& m) { return m.address == address; });
+}
+
+bool SlotMap::has_replica(const Address& address) const {
+  return std::any_of(masters_.begin(), masters_.end(), [&](const Master& master) {
+    return std::find(master.replicas.begin(), master.replicas.end(), address) != master.replicas.end();
+  });
+}
+
+void SlotMap::add_replica(std::int16_t master, const Address& address) {
+  if (master < 0) return;
+  auto& replicas = masters_[static_cast<std::size_t>(master)].replicas;
+  if (std::find(replicas.begin(), replicas.end(), address) == replicas.end()) replicas.push_back(address);
 }
 
 std::string SlotMap::uncovered() const {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@ class SlotMap {
   struct Master {
     Address address;
     std::string id;  // 40 hex digits, the node's for ever; empty where the server does not say
+    std::vector<Address> replicas = {};
   };
 
   // From the reply to CLUSTER SHARDS or CLUSTER SLOTS; nullopt: it is neither. `asked` stands in for a host that the
@@ -42,6 +44,12 @@ class SlotMap {
 
   const std::vector<Master>& masters() const { return masters_; }
   bool serves(const Address& address) const;
+  // Of the slot's owner; empty: it has none.
+  std::span<const Address> replicas(std::uint16_t slot) const {
+    if (owners_[slot] < 0) return {};
+    return masters_[static_cast<std::size_t>(owners_[slot])].replicas;
+  }
+  bool has_replica(const Address& address) const;
   // For messages: "0-5460, 16383"; empty when all slots are covered.
   std::string uncovered() const;
   // False when both name their masters and share none: they are of two clusters.
@@ -50,6 +58,7 @@ class SlotMap {
  private:
   SlotMap() { owners_.fill(-1); }
   std::int16_t index_of(const Address& address, std::string_view id);
+  void add_replica(std::int16_t master, const Address& address);
   bool assign(std::int64_t first, std::int64_t last, std::int16_t master);
 
   std::vector<Master> masters_;  // with slots

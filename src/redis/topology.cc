@@ -71,6 +71,15 @@ Engine::Node* Engine::route(const Request& request) {
   return owner != nullptr ? &node_at(*owner) : nullptr;
 }
 
+Engine::Node* Engine::replica_of(std::uint16_t slot) {
+  const auto replicas = map_->replicas(slot);
+  for (std::size_t i = 0; i < replicas.size(); ++i) {
+    Node& node = node_at(replicas[(slot + i) % replicas.size()]);
+    if (node.breaker.closed() && Clock::now() >= node.pause_until) return &node;
+  }
+  return nullptr;
+}
+
 void Engine::open(Lane& lane) {
   lane.connection = std::make_unique<Connection>(*this, options_, tls_.get(), lane.node->address, lane.node->style);
   lane.connection->context = &lane;
@@ -301,13 +310,13 @@ void Engine::adopt(SlotMap map) {
     return std::find(options_.seeds.begin(), options_.seeds.end(), address) != options_.seeds.end();
   };
   for (const auto& node : nodes_) {
-    if (map_->serves(node->address) || node->seed != Node::Seed::kNo || mode_ == Mode::kProxy) continue;
+    if (map_->serves(node->address) || map_->has_replica(node->address) || node->seed != Node::Seed::kNo || mode_ == Mode::kProxy) continue;
     for (Lane& lane : node->lanes)
       if (lane.connection && lane.queue.empty() && lane.connection->idle())
         lane.connection->close(Closing::Why::kLocal, "serves no slots");
   }
   std::erase_if(nodes_, [&](const std::unique_ptr<Node>& node) {
-    if (map_->serves(node->address) || is_seed(node->address)) return false;
+    if (map_->serves(node->address) || map_->has_replica(node->address) || is_seed(node->address)) return false;
     return std::all_of(node->lanes.begin(), node->lanes.end(),
                        [](const Lane& lane) { return !lane.connection && lane.queue.empty() && !lane.touched; });
   });

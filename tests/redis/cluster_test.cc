@@ -209,6 +209,25 @@ TEST(RedisCluster, ANodeThatComesBackEmptyHasMisses) {
   }));
 }
 
+TEST(RedisCluster, ReplicasAreReadWhileTheirMasterIsGone) {
+  RedisCluster cluster({.replicas = 1, .node_timeout_ms = 60'000});  // nobody takes over
+  cluster.on_masters({"ACL", "SETUSER", "job", "on", ">secret", "~*", "-@all", "+cluster|shards", "+get", "+readonly"});
+  cluster.server(3).command({"ACL", "SETUSER", "job", "on", ">secret", "~*", "-@all", "+cluster|shards", "+get", "+readonly"});
+  const auto redis = open(cluster.url()), job = open("redis://job:secret@" + cluster.server(1).address());
+  constexpr int kCount = 300;
+  fill(*redis, kCount);
+  ASSERT_TRUE(eventually([&] {
+    return cluster.server(3).command({"DBSIZE"}).integer == cluster.server(0).command({"DBSIZE"}).integer;
+  }));
+  ASSERT_EQ(read_all(*job, kCount).good, kCount);
+  cluster.server(0).kill();
+  for (const auto& client : {redis, job})
+    EXPECT_TRUE(eventually([&] { return read_all(*client, kCount).good == kCount; })) << read_all(*client, kCount).message;
+  int lost = 0;
+  while (cluster.master_of(slot_of(key_of(lost)), 1) != 0) ++lost;
+  EXPECT_EQ(redis->call({.args = {"SET", key_of(lost), "x"}}).failure, Failure::kUnavailable) << "nor is anything written to them";
+}
+
 TEST(RedisCluster, AFrozenNodeCostsOneStall) {
   RedisCluster cluster({.node_timeout_ms = 60'000});
   const auto redis = open(cluster.url() + "?timeout_ms=3000&deadline_ms=60000");

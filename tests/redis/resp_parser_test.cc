@@ -13,7 +13,8 @@ using Outcome = RespParser::Outcome;
 // Feeds `bytes`, at most `piece` at a time, and takes what is complete after each.
 class Fed {
  public:
-  explicit Fed(std::string_view bytes, std::size_t piece, const RespParser::Limits& limits = {}) : parser(limits) {
+  explicit Fed(std::string_view bytes, std::size_t piece, const RespParser::Limits& limits = {}, std::uint64_t most = 0)
+      : parser(limits) {
     while (!bytes.empty()) {
       std::size_t count = 0;
       for (const auto& place : parser.room()) {
@@ -26,7 +27,7 @@ class Fed {
       parser.received(count);
       Reply reply;
       Outcome outcome;
-      while ((outcome = parser.next(reply)) == Outcome::kReply) replies.push_back(std::move(reply));
+      while ((outcome = parser.next(reply, 0, most)) == Outcome::kReply) replies.push_back(std::move(reply));
       if (outcome == Outcome::kBroken) return;
     }
   }
@@ -131,6 +132,17 @@ TEST(RespParser, StaysBroken) {
   std::memcpy(fed.parser.room()[1].data(), "+OK\r\n", 5);
   fed.parser.received(5);
   EXPECT_EQ(fed.parser.next(reply), Outcome::kBroken);
+}
+
+TEST(RespParserTest, ABulkStringThatIsTooLongIsDroppedAsItComes) {
+  const std::string stream = "$10\r\n0123456789\r\n$200000\r\n" + std::string(200'000, 'x') + "\r\n$2\r\nok\r\n";
+  for (const std::size_t piece : {1, 7, 1000, 65'536, 1 << 20}) {
+    const Fed fed(stream, piece, {}, 1000);
+    ASSERT_EQ(fed.replies.size(), 3u) << piece;
+    EXPECT_EQ(shown(fed.replies[0]), "'0123456789'");
+    EXPECT_EQ(shown(fed.replies[1]), "''");
+    EXPECT_EQ(shown(fed.replies[2]), "'ok'");
+  }
 }
 
 }  // namespace
