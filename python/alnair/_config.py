@@ -24,6 +24,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "addressing_style": (_values.one_of("auto", "path", "virtual"), "auto"),
     "ca_bundle": (_values.path, None),
     "max_connections": (_values.at_least(1, "a number of connections", 65535), None),
+    "hedging": (_values.boolean, True),
     "usecache": (_values.boolean, True),
     "maxmemory": (_values.at_least(0, "a number of MiB (0: no limit)"), 0),
     "lazyloading": (_values.boolean, True),
@@ -36,6 +37,8 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "spill": (_values.directories, None),
     "spill_mode": (_values.mode, 0o700),
     "spill_limit": (_values.size, 0),
+    "flush_frequency": (_values.at_least(1, "a number of seconds", 86400), 5),
+    "flush_amount": (_values.size, 0),
     "chunk_size": (_values.size, None),
     "eviction": (_values.one_of("none", "lru", "s3fifo"), "none"),
     "version": (_values.text, None),
@@ -47,8 +50,8 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
 # Parameters that the C++ library takes under the same name.
 _CORE = (
     "source", "endpoint_url", "region", "profile", "anonymous", "requester_pays", "addressing_style", "ca_bundle",
-    "max_connections", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill", "spill_mode",
-    "spill_limit", "chunk_size", "eviction",
+    "max_connections", "hedging", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill",
+    "spill_mode", "spill_limit", "durabilityindisk", "flush_frequency", "flush_amount", "chunk_size", "eviction",
 )  # fmt: skip
 
 

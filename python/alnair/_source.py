@@ -60,7 +60,7 @@ class Source:
 
     def _open(self) -> _core.Dataset:
         _log.configure()
-        if self._metrics_path not in ("", _core.metrics_path()) and multiprocessing.parent_process() is not None:
+        if self._is_spawned() and self._metrics_path != _core.metrics_path():
             _core.attach_metrics(self._metrics_path)  # a spawned worker counts in the main process's block
         try:
             if self.version or self.config.version:
@@ -82,6 +82,9 @@ class Source:
         _opened.add(self)
         return core
 
+    def _is_spawned(self) -> bool:
+        return self._metrics_path != "" and multiprocessing.parent_process() is not None
+
     def _open_version(self, version: str, manifest: bytes = b"", run: Optional[str] = None) -> _core.Dataset:
         registration = None if self.version or self._job else _manager.find(self.config)
         if registration is not None:
@@ -90,6 +93,7 @@ class Source:
             self.config = self.config._replace(values={**self.config.values, **registration.tiers})
         options = _config.core_options(self.config, version)
         options["run"] = _run.run_id() if run is None else run
+        options["flush"] = not self._is_spawned()  # workers come and go
         if manifest:
             options["manifest"] = manifest
         if registration is not None and not version:  # else what the ranks agreed on comes first

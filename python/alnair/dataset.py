@@ -59,11 +59,12 @@ class AlnairJobDataset(_Base[Any]):
         addressing_style: ``auto``, ``path`` or ``virtual``.
         ca_bundle: a file of TLS certificates to trust in place of the system's.
         max_connections: connections, and requests in flight, of all processes of this node together.
+        hedging: send a straggler's request a second time, for at most 5 % of the requests.
         usecache: False keeps only what is prefetched.
         maxmemory: MiB of objects that are loaded at a time with ``lazyloading=False``; 0 for no limit.
         lazyloading: True makes ``data[key]`` a light handle that ``load`` and ``get_data`` turn into bytes; with False it is
             the bytes themselves, loaded beforehand.
-        durabilityindisk: minutes that unused chunks are kept on disk, for a cluster's manager; one node keeps what fits.
+        durabilityindisk: minutes that chunks are kept in ``spill`` after a live job last named them.
         cache_dir: directory of the catalog, manifests and directory tier.
         memory_dir: directory of node memory.
         memory_limit: size of node memory, in bytes or as ``"8GiB"``; 0 for the default.
@@ -74,6 +75,8 @@ class AlnairJobDataset(_Base[Any]):
             one of them; all nodes name them alike.
         spill_mode: mode of what is made in them: ``"0700"``, or ``"2770"`` to share them with a group.
         spill_limit: size of what is kept in each of them.
+        flush_frequency: seconds between two looks at what Redis may have to evict, and the directories do not have yet.
+        flush_amount: size of what is written to them each time, at most; 0 for the default.
         chunk_size: size of the parts that large objects are kept in.
         eviction: ``none``, ``lru`` or ``s3fifo``.
         version: open exactly this version (``dataset.version`` of an earlier run).
@@ -100,6 +103,7 @@ class AlnairJobDataset(_Base[Any]):
         addressing_style: Optional[str] = None,
         ca_bundle: Optional[Union[str, "os.PathLike[str]"]] = None,
         max_connections: Optional[int] = None,
+        hedging: Optional[bool] = None,
         usecache: Optional[bool] = None,
         maxmemory: Optional[int] = None,
         lazyloading: Optional[bool] = None,
@@ -112,6 +116,8 @@ class AlnairJobDataset(_Base[Any]):
         spill: Optional[Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]]]] = None,
         spill_mode: Optional[Union[int, str]] = None,
         spill_limit: Optional[Size] = None,
+        flush_frequency: Optional[int] = None,
+        flush_amount: Optional[Size] = None,
         chunk_size: Optional[Size] = None,
         eviction: Optional[str] = None,
         version: Optional[str] = None,

@@ -32,6 +32,13 @@ enum class Counter {
   kWaitSourceMicros, // of it: calls for what this node had not read yet
   kPrefetchedChunks,
   kCatalogFaults,    // lookups and batches of the catalog that failed
+  // Of the flusher, where it runs in this job; the first two are states, not counts.
+  kFlushDirtyBytes,        // that only Redis has, about
+  kFlushDirtySeconds,      // the age of the oldest of them, at most
+  kFlushWrittenBytes,      // to the shared directory
+  kFlushReleasedChunks,    // that Redis may evict since then
+  kFlushEvictedKeys,       // evictions that were seen
+  kFlushEvictedUnvouched,  // of them, those that may have been of chunks that are not in the shared directory
   kCount
 };
 
@@ -56,6 +63,7 @@ class Metrics {
   static constexpr int kBuckets = 32;  // bucket i: latencies in [2^i, 2^(i+1)) microseconds
 
   void add(Counter counter, std::uint64_t n = 1) { bump(counters_[static_cast<int>(counter)], n); }
+  void set(Counter state, std::uint64_t n) { counters_[static_cast<int>(state)].store(n, std::memory_order_relaxed); }
   void add(TierId tier, TierCounter counter, std::uint64_t n = 1) {
     bump(tiers_[static_cast<int>(tier)][static_cast<int>(counter)], n);
   }

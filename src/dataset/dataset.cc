@@ -33,7 +33,7 @@ class CachedDataset : public Dataset {
               Reader::Parts{open_node(options_.cache), source, manifest_, chunking_, namer_, hashes_, tag_});
         }) {
     metrics().add(Counter::kOpenedDatasets);
-    reader_.get();  // holds the dataset from now on
+    start_flusher(reader_.get()->node());  // and the reader holds the dataset from now on
   }
 
   const Manifest& manifest() const override { return *manifest_; }
@@ -74,6 +74,7 @@ class CachedDataset : public Dataset {
     const auto reader = reader_.get();
     const std::uint64_t budget = budget_bytes > 0 ? std::min(budget_bytes, reader->max_budget()) : reader->max_budget();
     if (budget > 0) reader->prefetcher().set_order(std::move(order), budget);
+    start_flusher(reader->node());
   }
   void prefetch_extend(std::span<const std::uint64_t> more) override {
     for (const std::uint64_t index : more) check(index);
@@ -96,6 +97,12 @@ class CachedDataset : public Dataset {
   TierUsage spill_usage() const override { return usage(reader_.get()->node().spill); }
 
  private:
+  // Not in the children of this process: a loader's workers come and go. Called again with each epoch, as the node's flusher may have
+  // been in a process that has ended.
+  void start_flusher(const Node& node) {
+    if (options_.cache.flush && generation_ == fork_generation() && node.flusher != nullptr)
+      node.flusher->start(node.locks, options_.cache.redis);
+  }
   static TierUsage usage(const std::shared_ptr<Tier>& tier) { return tier == nullptr ? TierUsage() : tier->usage(); }
 
   void check(std::uint64_t index) const {
@@ -121,6 +128,7 @@ class CachedDataset : public Dataset {
   const std::shared_ptr<const ChunkNamer> namer_;
   const std::shared_ptr<SharedHashes> hashes_;
   const DatasetTag tag_;
+  const std::uint64_t generation_ = fork_generation();
   mutable ForkLocal<Reader> reader_;
 };
 

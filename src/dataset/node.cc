@@ -60,6 +60,12 @@ void or_warn(const char* what, const Open& open) {
   }
 }
 
+// Of which a server itself takes a few.
+constexpr std::uint64_t kTinyRedis = 16u << 20;
+double mebibytes(std::uint64_t bytes) { return static_cast<double>(bytes) / (1u << 20); }
+
+constexpr std::uint64_t kPublishBytes = 256ull << 20;  // on their way to Redis at most
+
 // The servers answer within this time, or the job starts without asking them what they are.
 constexpr auto kRedisPatience = std::chrono::seconds(5);
 
@@ -86,6 +92,11 @@ void check_redis(redis::Client& client, const RedisKeys& keys) {
       log(LogLevel::kWarning,
           "redis: maxmemory is not set: the servers will grow until the machine has no memory left; set it, and a "
           "maxmemory-policy (docs/cluster.md)");
+    else if (facts.maxmemory > 0 && facts.maxmemory < static_cast<std::uint64_t>(facts.masters) * kTinyRedis)
+      log(LogLevel::kWarning,
+          "redis: maxmemory is {:.1f} MiB on {} server(s), of which {:.1f} MiB are in use: hardly any chunk fits; set it to what "
+          "their machines can spare (docs/cluster.md)",
+          mebibytes(facts.maxmemory), facts.masters, mebibytes(facts.used_memory));
     check_redis_namespace(client, keys);
   } catch (const CacheError& error) {
     log(LogLevel::kWarning, "going on, and trying Redis again later: {}", error.what());
@@ -95,26 +106,25 @@ void check_redis(redis::Client& client, const RedisKeys& keys) {
 }
 
 // `client` is null where no Redis is named.
-void open_shared_tiers(const std::shared_ptr<redis::Client>& client, SpillOptions spill, Node& node) {
+void open_shared_tiers(const std::shared_ptr<redis::Client>& client, SpillOptions spill, const Flusher::Options& flusher,
+                       Node& node) {
   const RedisKeys keys(spill.key_namespace, spill.domain);
   std::shared_ptr<RedisTier> tier;
   if (client != nullptr) {
     check_redis(*client, keys);
     tier = std::make_shared<RedisTier>(client, keys);
     node.redis = tier;
-    node.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier);
     spill.before_drop = [client, keys](std::span<const ContentHash> hashes) {
       return Flusher::keep_in_redis(*client, keys, hashes);
     };
   }
-  if (spill.directories.empty()) return;
-  or_warn("the shared directory", [&] {
-    const auto directory = open_spill(spill);
-    node.spill = directory;
-    if (tier == nullptr || !client->options().flusher) return;
-    node.flusher = std::make_unique<Flusher>(client, keys, tier, directory, node.cluster, Flusher::Options{});
-    node.flusher->start();
-  });
+  std::shared_ptr<DurableTier> directory;
+  if (!spill.directories.empty()) or_warn("the shared directory", [&] { directory = open_spill(spill); });
+  node.spill = directory;
+  if (tier == nullptr) return;
+  node.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier, kPublishBytes, Leases::Timing(), directory);
+  if (directory != nullptr && client->options().flusher)
+    node.flusher = std::make_unique<Flusher>(client, keys, tier, directory, node.cluster, flusher);
 }
 
 void open_shared_tiers(const CacheOptions& options, Node& node) {
@@ -122,14 +132,17 @@ void open_shared_tiers(const CacheOptions& options, Node& node) {
                      .mode = options.spill_mode,
                      .node_directory = options.memory_dir,
                      .limit_bytes = options.spill_limit,
-                     .eviction = options.eviction};
+                     .eviction = options.eviction,
+                     .durability = std::max<std::chrono::seconds>(options.spill_durability, std::chrono::seconds(1))};
   std::shared_ptr<redis::Client> client;
   if (!options.redis.empty()) {
     client = redis_client(options.redis);
     spill.key_namespace = client->options().key_namespace;
     spill.domain = client->options().domain;
   }
-  open_shared_tiers(client, std::move(spill), node);
+  Flusher::Options flusher{.frequency = options.flush_frequency, .pace = {}, .priority = {}};
+  if (options.flush_amount > 0) flusher.pace.most_bytes = options.flush_amount;
+  open_shared_tiers(client, std::move(spill), flusher, node);
 }
 
 // Every call for a lock walks the list of its file's locks. Those of chunks on their way come and go by the hundreds, and processes that
@@ -144,8 +157,8 @@ void open_cache(Node& node, bool keep) {
   TieredCache::Options cache;
   cache.memory = node.memory;
   if (node.disk != nullptr) cache.lower.push_back(node.disk);
-  for (const auto& tier : {node.redis, node.spill})
-    if (tier != nullptr) cache.shared.push_back(tier);
+  if (node.redis != nullptr) cache.shared.push_back(node.redis);
+  if (node.spill != nullptr) cache.shared.push_back(node.spill);
   cache.cluster = node.cluster;
   if (!node.share_directory.empty())
     or_warn("one fetch for all processes of the node", [&] { cache.locks = flight_locks(node.share_directory); });
@@ -218,7 +231,8 @@ std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, S
                                         std::shared_ptr<Catalog> catalog) {
   auto node = std::make_shared<Node>();
   node->catalog = std::move(catalog);
-  open_shared_tiers(client, std::move(spill), *node);
+  open_shared_tiers(client, std::move(spill), {}, *node);
+  if (node->flusher != nullptr) node->flusher->start();
   open_cache(*node, true);
   return node;
 }

@@ -20,7 +20,7 @@ struct Node {
   std::shared_ptr<Tier> memory;      // null: none could be had (a warning said why)
   std::shared_ptr<Tier> disk;        // likewise; null with use_cache = false
   std::shared_ptr<Tier> redis;       // what all nodes share; null if none is named, or with use_cache = false
-  std::shared_ptr<Tier> spill;       // likewise: directories
+  std::shared_ptr<DurableTier> spill;  // likewise: directories
   std::shared_ptr<Catalog> catalog;  // likewise
   std::shared_ptr<Cluster> cluster;  // what nodes arrange by way of Redis; null without
   std::unique_ptr<TieredCache> cache;

@@ -19,6 +19,16 @@ namespace {
 constexpr auto kInterruptEvery = std::chrono::milliseconds(100);
 constexpr std::uint64_t kMaxBudget = 256ull << 20;
 
+NamedChunks::Names names_of(const SharedHashes& hashes) {
+  NamedChunks::Names names;
+  for (std::uint64_t ordinal = 0; ordinal < hashes.chunks(); ++ordinal)
+    if (const auto hash = hashes.get(ordinal)) names.chunks.push_back(first64(*hash));
+  names.complete = names.chunks.size() == hashes.chunks();
+  std::sort(names.chunks.begin(), names.chunks.end());
+  names.chunks.erase(std::unique(names.chunks.begin(), names.chunks.end()), names.chunks.end());
+  return names;
+}
+
 bool fits(const TierUsage& tier, std::uint64_t bytes) { return tier.limit_bytes == 0 || bytes <= tier.limit_bytes; }
 
 }  // namespace
@@ -114,11 +124,19 @@ Reader::Reader(Parts parts)
                    .must_wait = [this] { return parts_.node->cache->fill_is_behind(); }}) {
   for (const auto& tier : parts_.node->tiers())
     if (tier != nullptr) tier->hold_dataset(parts_.tag);
+  if (parts_.node->spill != nullptr)
+    parts_.node->spill->name_chunks(parts_.tag, named_version(), {[hashes = parts_.hashes] { return names_of(*hashes); }});
+}
+
+std::uint64_t Reader::named_version() const {
+  const std::string& version = parts_.manifest->version();
+  return checksum64(std::as_bytes(std::span(version)));
 }
 
 Reader::~Reader() {
   for (const auto& tier : parts_.node->tiers())
     if (tier != nullptr) tier->release_dataset(parts_.tag);
+  if (parts_.node->spill != nullptr) parts_.node->spill->unname_chunks(parts_.tag, named_version());
 }
 
 ChunkRead Reader::chunk_read(std::uint64_t object_index, std::uint64_t chunk) const {

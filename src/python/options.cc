@@ -66,6 +66,7 @@ const std::map<std::string, Setter>& setters() {
       {"addressing_style", [](auto& o, auto v) { o.s3.addressing_style = addressing(v); }},
       {"ca_bundle", [](auto& o, auto v) { o.s3.ca_bundle = key_bytes(v); }},
       {"max_connections", [](auto& o, auto v) { o.s3.max_connections = v.template cast<int>(); }},
+      {"hedging", [](auto& o, auto v) { o.s3.hedging = v.template cast<bool>(); }},
       {"usecache", [](auto& o, auto v) { o.cache.use_cache = v.template cast<bool>(); }},
       {"cache_dir", [](auto& o, auto v) { o.cache.cache_dir = key_bytes(v); }},
       {"memory_dir", [](auto& o, auto v) { o.cache.memory_dir = key_bytes(v); }},
@@ -76,6 +77,10 @@ const std::map<std::string, Setter>& setters() {
       {"spill", [](auto& o, auto v) { o.cache.spill = key_list(v); }},
       {"spill_mode", [](auto& o, auto v) { o.cache.spill_mode = v.template cast<std::uint32_t>(); }},
       {"spill_limit", [](auto& o, auto v) { o.cache.spill_limit = v.template cast<std::uint64_t>(); }},
+      {"durabilityindisk", [](auto& o, auto v) { o.cache.spill_durability = std::chrono::minutes(v.template cast<std::int64_t>()); }},
+      {"flush_frequency", [](auto& o, auto v) { o.cache.flush_frequency = std::chrono::seconds(v.template cast<int>()); }},
+      {"flush_amount", [](auto& o, auto v) { o.cache.flush_amount = v.template cast<std::uint64_t>(); }},
+      {"flush", [](auto& o, auto v) { o.cache.flush = v.template cast<bool>(); }},
       {"eviction", [](auto& o, auto v) { o.cache.eviction = eviction(v); }},
   };
   return table;

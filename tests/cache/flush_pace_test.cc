@@ -47,6 +47,25 @@ TEST(FlushPaceTest, AboveTheMarkItWritesEvenWhenNothingGrows) {
   EXPECT_EQ(pace.amount(6 * kGiB, 0, 6 * kGiB), 0u) << "no limit: nothing is ever evicted";
 }
 
+TEST(FlushPaceTest, ARoundWritesNoMoreThanItsAmount) {
+  FlushPace pace({.most_bytes = 10 * kMiB});
+  pace.observe_memory(0, 6 * kGiB);
+  EXPECT_EQ(pace.amount(6 * kGiB, 10 * kGiB, 6 * kGiB), 10 * kMiB);
+}
+
+TEST(FlushPaceTest, ADirectoryThatIsSlowOrRefusesIsLeftAloneForLonger) {
+  FlushPace pace({});
+  EXPECT_EQ(pace.pause(5, 1, 100, 0), 5);
+  EXPECT_EQ(pace.pause(5, 20, 100, 0), 20) << "it is busy half of the time at most";
+  EXPECT_EQ(pace.pause(5, 300, 100, 0), 60);
+  EXPECT_EQ(pace.pause(120, 300, 100, 0), 120) << "never sooner than was asked for";
+  EXPECT_EQ(pace.pause(5, 1, 0, 10), 10);
+  EXPECT_EQ(pace.pause(5, 1, 0, 10), 20);
+  for (int i = 0; i < 100; ++i) pace.pause(5, 1, 0, 10);
+  EXPECT_EQ(pace.pause(5, 1, 0, 10), 60);
+  EXPECT_EQ(pace.pause(5, 1, 10, 1), 5) << "it takes chunks again";
+}
+
 // A job fills Redis at a steady rate; the directory takes twice that, once a second. Nothing is ever refused.
 TEST(FlushPaceTest, KeepsAheadOfTheFill) {
   constexpr double kFill = 50.0 * kMiB, kFlush = 100.0 * kMiB;

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <thread>
 
+#include "alnair/core/stats.h"
 #include "cache/directory/spill_tier.h"
 #include "cache/redis/cluster_over_redis.h"
 #include "cache/tier_contract.h"
@@ -215,10 +216,71 @@ TEST_F(FlusherTest, AFlusherThatIsKilledLeavesNothingThatMayBeLost) {
   }));
 }
 
-TEST(FlusherExpiryTest, KeepsTheOrderOfPrioritiesFarInTheFuture) {
-  EXPECT_LT(expiry_of(0), expiry_of(1));
-  EXPECT_GT(expiry_of(0), 4'000'000'000'000);
-  EXPECT_EQ(expiry_of(~std::uint64_t{0}), expiry_of(std::uint64_t{1} << 52));
+TEST_F(FlusherTest, AFullRedisThatRefusesLeasesIsFlushedAllTheSame) {
+  const auto one = node(1), two = node(2);
+  for (std::uint64_t batch = 0; batch < 30; ++batch) stored(*one->tier, make_chunks(10, 100'000, batch));
+  ASSERT_EQ(stored(*one->tier, make_chunks(1, 100'000, 1000)), 0u);
+  EXPECT_GT(two->flusher->run_once().released_chunks, 10u);
+  EXPECT_TRUE(eventually([&] { return stored(*one->tier, make_chunks(1, 100'000, 1000)) == 1; }));
+}
+
+TEST_F(FlusherTest, ThePolicySaysWhatGoesFirstAndMayChangeItsMind) {
+  const auto one = node(1);
+  const auto chunks = make_chunks(3, 10'000, 1), dirty = make_chunks(1, 10'000, 2);
+  const auto hashes = hashes_of(chunks);
+  const auto policy = std::make_shared<NextUsePolicy>();
+  policy->extend(std::vector{hashes[0], hashes[1], hashes[2], hashes[0]});
+  Flusher::Options options;
+  options.priority = [policy](const ContentHash& hash, std::int64_t now) { return policy->priority(hash, now); };
+  Flusher flusher(one->client, one->keys, one->tier, one->directory, one->cluster, options);
+  ASSERT_EQ(stored(*one->tier, chunks), 3u);
+  ASSERT_EQ(flusher.run_once(true).released_chunks, 3u);
+  EXPECT_GT(ttl(hashes[0]), ttl(hashes[1]));
+  EXPECT_GT(ttl(hashes[1]), ttl(hashes[2]));
+  policy->used({hashes.data(), 1}, 0);
+  ASSERT_EQ(stored(*one->tier, dirty), 1u);
+  flusher.reorder(std::vector{hashes[0], dirty[0].hash});
+  EXPECT_TRUE(eventually([&] { return ttl(hashes[0]) < ttl(hashes[2]); }));
+  EXPECT_EQ(ttl(dirty[0].hash), -1) << "what is not durable may not be evicted";
+}
+
+TEST_F(FlusherTest, OneProcessOfANodeRunsIt) {
+  auto& locks = LockFile::open(root_ / "locks");
+  auto one = node(1);
+  const auto two = node(2);
+  EXPECT_TRUE(one->flusher->start(&locks, "redis"));
+  EXPECT_TRUE(one->flusher->start(&locks, "redis"));
+  EXPECT_FALSE(two->flusher->start(&locks, "redis"));
+  EXPECT_TRUE(two->flusher->start(&locks, "another"));
+  one.reset();
+  EXPECT_TRUE(node(3)->flusher->start(&locks, "redis"));
+}
+
+TEST_F(FlusherTest, CountsWhatItDoesAndWhatIsEvicted) {
+  const auto before = stats();
+  const auto gained = [&](const char* name) { return stats()[name] - before.at(name); };
+  const auto one = node(1);
+  const auto chunks = make_chunks(20, 100'000, 1);
+  ASSERT_EQ(stored(*one->tier, chunks), 20u);
+  one->flusher->run_once();  // far below the mark: nothing is written
+  EXPECT_GT(stats()["flush_dirty_bytes"], 1'000'000);
+  ASSERT_TRUE(one->flusher->run_once(true).whole);
+  EXPECT_EQ(gained("flush_written_bytes"), 20 * 100'000);
+  EXPECT_EQ(gained("flush_released_chunks"), 20);
+  one->flusher->run_once();
+  EXPECT_EQ(stats()["flush_dirty_bytes"], 0);
+  EXPECT_EQ(stats()["flush_dirty_seconds"], 0);
+  for (std::uint64_t batch = 2; batch < 30; ++batch) {
+    stored(*one->tier, make_chunks(10, 100'000, batch));
+    one->flusher->run_once(true);
+  }
+  EXPECT_GT(gained("flush_evicted_keys"), 10);
+  EXPECT_EQ(gained("flush_evicted_unvouched"), 0);
+  // Somebody lets Redis evict anything.
+  server_.command({"CONFIG", "SET", "maxmemory-policy", "allkeys-random"});
+  for (std::uint64_t batch = 30; batch < 40; ++batch) stored(*one->tier, make_chunks(10, 100'000, batch));
+  one->flusher->run_once(true);
+  EXPECT_GT(gained("flush_evicted_unvouched"), 10);
 }
 
 }  // namespace

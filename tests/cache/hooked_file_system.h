@@ -40,6 +40,10 @@ class HookedFileSystem : public FileSystem {
     const int error = hook_("rename", from);
     return error != 0 ? error : FileSystem::rename(from, to);
   }
+  int touch(const std::string& path) override {
+    const int error = hook_("touch", path);
+    return error != 0 ? error : FileSystem::touch(path);
+  }
   int remove(const std::string& path) override {
     const int error = hook_("remove", path);
     return error != 0 ? error : FileSystem::remove(path);

@@ -60,6 +60,19 @@ TEST_F(RedisTierTest, WrongBytesAreCountedDeletedAndPutAgain) {
   }
 }
 
+TEST_F(RedisTierTest, AValueOfAbsurdLengthTakesNoMemoryAndIsDeleted) {
+  RedisServer server;
+  RedisTier tier = open(server.url());
+  const Chunk chunk = make_chunk(1, 3000), other = make_chunk(2, 3000);
+  ASSERT_EQ(put_one(tier, other), PutOutcome::kStored);
+  server.command({"SETRANGE", keys_.chunk(chunk.hash), "60000000", "x"});
+  const auto corrupt = counted(TierCounter::kCorrupt);
+  EXPECT_FALSE(get_one(tier, chunk.hash).has_value());
+  EXPECT_EQ(counted(TierCounter::kCorrupt), corrupt + 1);
+  EXPECT_TRUE(eventually([&] { return server.command({"EXISTS", keys_.chunk(chunk.hash)}).integer == 0; }));
+  EXPECT_TRUE(same_bytes(get_one(tier, other.hash), other)) << "the connection goes on";
+}
+
 TEST_F(RedisTierTest, AnotherTypeUnderTheNameIsAMiss) {
   RedisServer server;
   RedisTier tier = open(server.url());

@@ -1,9 +1,11 @@
 // A segment's bytes, whatever they are, give records within their bounds or nothing; what was written is read
 // back.
+#include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "alnair/core/hash.h"
+#include "cache/directory/chunk_names.h"
 #include "cache/directory/segment_format.h"
 #include "cache/record.h"
 #include "fuzz.h"
@@ -39,6 +41,17 @@ void read_footer(std::span<const std::byte> file) {
     fuzz::check(entry.offset >= kSegmentHeadBytes &&
                     std::uint64_t{entry.offset} + entry.length <= footer->records_end,
                 "a record lies between head and footer");
+}
+
+// With a checksum that vouches for them.
+void read_names(std::span<const std::byte> file) {
+  if (file.size() < sizeof(std::uint64_t)) return;
+  std::vector<std::byte> vouched(file.begin(), file.end());
+  const std::uint64_t sum = checksum64(std::span(vouched).first(vouched.size() - sizeof(std::uint64_t)));
+  std::memcpy(vouched.data() + vouched.size() - sizeof sum, &sum, sizeof sum);
+  const auto names = decode_names(vouched);
+  if (names && names->keep < std::chrono::hours(24 * 365))
+    fuzz::check(encode_names(*names) == vouched, "names can be written again");
 }
 
 // The same with a checksum that vouches for it.
@@ -92,11 +105,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   walk_records(bytes);
   read_footer(bytes);
   read_vouched_footer(bytes);
+  read_names(bytes);
   round_trip_footer(fuzz::Input(data, size));
   round_trip_record(bytes);
   if (const auto nonce = parse_segment_name(text))
     fuzz::check(segment_name(*nonce) == text, "a segment has one name");
   if (const auto name = parse_open_segment_name(text))
     fuzz::check(open_segment_name(name->nonce, name->node) == text, "an open segment has one name");
+  if (const auto file = parse_names_file(text)) fuzz::check(names_file(*file) == text, "a file of names has one name");
   return 0;
 }

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -100,6 +101,40 @@ def test_a_wrong_password_is_an_error_without_it(source, tmp_path, redis_url):
     with pytest.raises(alnair.AccessError) as error:
         node(source, tmp_path, 1, redis=redis_url.replace(PASSWORD, "wrong-secret"))
     assert "wrong-secret" not in str(error.value) and "redis.sock" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("maxmemory", "message"),
+    [
+        ("0", "redis: maxmemory is not set"),
+        ("1mb", "redis: maxmemory is 1.0 MiB on 1 server\\(s\\), of which [0-9.]+ MiB are in use: hardly any chunk fits"),
+    ],
+)
+def test_a_maxmemory_that_cannot_be_meant_is_a_warning(source, tmp_path, redis_url, caplog, maxmemory, message):
+    subprocess.run(
+        ["redis-cli", "-s", redis_url.split("@")[1], "-a", PASSWORD, "config", "set", "maxmemory", maxmemory],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert list(node(source, tmp_path, 1, redis=redis_url)) == EXPECTED
+    alnair._core.deliver_log_messages()
+    assert re.search(message, caplog.text)
+
+
+def test_on_every_policy_a_second_node_finds_what_the_first_one_fetched(source, tmp_path, redis_url):
+    for policy in "volatile-ttl", "volatile-lru", "allkeys-lru":
+        subprocess.run(
+            ["redis-cli", "-s", redis_url.split("@")[1], "-a", PASSWORD, "config", "set", "maxmemory-policy", policy],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        url, spill = f"{redis_url}?domain={policy}", tmp_path / policy
+        before = alnair.stats()
+        first = node(source, tmp_path, policy + "1", redis=url, spill=spill, spill_limit="64MiB")
+        assert list(first) == EXPECTED
+        first._alnair.source.core.flush()
+        assert gained(before, "source_hits") == len(KEYS)
+        second = node(source, tmp_path, policy + "2", redis=url, spill=spill, spill_limit="64MiB")
+        assert list(second) == EXPECTED
+        assert gained(before, "source_hits") == len(KEYS)
 
 
 @pytest.mark.parametrize(

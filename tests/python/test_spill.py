@@ -1,6 +1,8 @@
 """The shared directory, as a dataset's user sees it."""
 
+import array
 import shutil
+import time
 
 import alnair
 import pytest
@@ -46,6 +48,20 @@ def test_it_may_be_named_in_the_environment(source, tmp_path, monkeypatch):
     flush(dataset)
     assert list((tmp_path / "nfs" / "alnair" / "default" / "v1").glob("*.segment"))
     assert (tmp_path / "nfs").stat().st_mode & 0o7777 == 0o750
+
+
+def test_a_job_names_its_chunks_there_for_as_long_as_it_asks(source, tmp_path):
+    spill = tmp_path / "nfs"
+    dataset = AlnairJobDataset(source=source, spill=spill, spill_limit="64MiB", durabilityindisk=90)
+    assert list(dataset) == EXPECTED
+    flush(dataset)
+    del dataset
+    deadline = time.monotonic() + 60
+    while len(names := list(spill.rglob("*.names"))) != 1 or names[0].name.count("-") != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    words = array.array("Q", names[0].read_bytes())
+    assert (words[2], words[3]) == (90 * 60, len({content_of(key) for key in KEYS}))
 
 
 def test_without_a_cache_nothing_is_kept_in_it(source, tmp_path):

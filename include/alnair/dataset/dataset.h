@@ -46,6 +46,13 @@ struct CacheOptions {
   std::vector<std::string> spill;
   std::uint32_t spill_mode = 0700;
   std::uint64_t spill_limit = 0;
+  std::chrono::minutes spill_durability{1440};  // since a live job last named a chunk; then it is given up
+
+  // With both, where Redis evicts by expiry (volatile-ttl), chunks are written to the directory before they may be evicted: how often that
+  // is looked after, and how many bytes may be written each time (0: 8 GiB). `flush`: this process may be the one that does it.
+  std::chrono::milliseconds flush_frequency{5'000};
+  std::uint64_t flush_amount = 0;
+  bool flush = true;
 };
 
 struct DatasetOptions {

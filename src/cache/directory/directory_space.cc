@@ -5,9 +5,17 @@
 #include <algorithm>
 #include <map>
 
+#include "cache/directory/chunk_names.h"
 #include "cache/directory/io_pool.h"
 
 namespace alnair {
+
+namespace {
+
+// A job that lives names its chunks again within this time (DirectoryOptions::tend_after), as other hosts see it.
+constexpr std::chrono::nanoseconds kLivesFor = std::chrono::minutes(15);
+
+}  // namespace
 
 std::optional<DirectorySpace::Account> DirectorySpace::account() {
   std::vector<FileInfo> listing;
@@ -16,9 +24,15 @@ std::optional<DirectorySpace::Account> DirectorySpace::account() {
     return std::nullopt;
   }
   Account account;
+  std::int64_t newest_ns = 0;  // about now, by the file system's clock
   for (const FileInfo& file : listing) {
     account.used_bytes += file.bytes;
     account.relied_on |= file.name == kReliedOnFile;
+    newest_ns = std::max(newest_ns, file.modified_ns);
+  }
+  for (const FileInfo& file : listing) {
+    const auto names = parse_names_file(file.name);
+    if (names && newest_ns - file.modified_ns < kLivesFor.count()) account.named.insert(names->dataset);
   }
   account.limit_bytes = options_.limit_bytes;
   if (options_.limit_bytes == 0) {
@@ -44,7 +58,7 @@ bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
   if (!now) return false;
   while (now->used_bytes + bytes > now->limit_bytes) {
     if (bytes > now->limit_bytes) return false;
-    const auto chosen = victim(requester);
+    const auto chosen = victim(requester, now->named);
     if (!chosen) return false;
     const auto& [slot, segment] = *chosen;
     // Who cannot tell those who rely on the chunks may not drop them.
@@ -63,7 +77,7 @@ int DirectorySpace::remove(const std::string& name) {
   return error < 0 && !is_gone(error) ? files_.fault(error, "remove", name) : 0;
 }
 
-bool DirectorySpace::drop(const SegmentNonce& segment) {
+bool DirectorySpace::drop(const SegmentNonce& segment, const std::unordered_set<ContentHash>& elsewhere) {
   const std::string name = segment_name(segment), leaving = leaving_segment_name(segment);
   if (!options_.before_drop) return remove(name) == 0;
   int error = 0;
@@ -77,7 +91,8 @@ bool DirectorySpace::drop(const SegmentNonce& segment) {
   }
   std::vector<ContentHash> hashes;
   hashes.reserve(footer->entries.size());
-  for (const SegmentEntry& entry : footer->entries) hashes.push_back(entry.hash);
+  for (const SegmentEntry& entry : footer->entries)
+    if (!elsewhere.contains(entry.hash)) hashes.push_back(entry.hash);
   IoPool::note_progress();
   if (!options_.before_drop(hashes)) {  // step 2
     files_.files()->rename(files_.path(leaving), files_.path(name));
@@ -86,13 +101,14 @@ bool DirectorySpace::drop(const SegmentNonce& segment) {
   return remove(leaving) == 0;  // step 3
 }
 
-std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim(DatasetTag requester) const {
+std::optional<std::pair<std::uint32_t, KnownSegment>> DirectorySpace::victim(
+    DatasetTag requester, const std::set<DatasetTag>& named) const {
   const auto segments = index_.table().all();
   std::map<DatasetTag, bool> held;
   std::vector<SegmentInfo> shown;
   for (const auto& [slot, segment] : segments) {
     const auto [known, fresh] = held.emplace(segment.dataset, false);
-    if (fresh) known->second = share_.is_held(segment.dataset);
+    if (fresh) known->second = named.contains(segment.dataset) || share_.is_held(segment.dataset);
     SegmentInfo info;
     info.dataset = segment.dataset;
     info.held = known->second;

@@ -15,6 +15,9 @@
 // After a death before step 3 the segment is whole. Whoever has seen its name for a minute renames it back.
 #pragma once
 
+#include <set>
+#include <unordered_set>
+
 #include "alnair/dataset/dataset.h"
 #include "cache/directory/directory_index.h"
 #include "cache/directory/directory_tier.h"
@@ -42,7 +45,8 @@ class DirectorySpace {
   struct Account {
     std::uint64_t used_bytes = 0;
     std::uint64_t limit_bytes = 0;
-    bool relied_on = false;  // kReliedOnFile is there
+    bool relied_on = false;          // kReliedOnFile is there
+    std::set<DatasetTag> named = {};  // datasets of jobs that live, on whatever host
   };
   // nullopt: the directory cannot be read (a fault was counted).
   std::optional<Account> account();
@@ -53,9 +57,11 @@ class DirectorySpace {
   // Evicts until `bytes` more, for this dataset, fit. false: the policy gives no more.
   bool make_room(std::uint64_t bytes, DatasetTag requester);
 
+  // Removes a segment from the directory; those who rely on its chunks are told, but for those that are `elsewhere`. false: it stays.
+  bool drop(const SegmentNonce& segment, const std::unordered_set<ContentHash>& elsewhere = {});
+
  private:
-  std::optional<std::pair<std::uint32_t, KnownSegment>> victim(DatasetTag requester) const;
-  bool drop(const SegmentNonce& segment);
+  std::optional<std::pair<std::uint32_t, KnownSegment>> victim(DatasetTag requester, const std::set<DatasetTag>& named) const;
   int remove(const std::string& name);  // one that is gone is success
 
   const DirectoryShare& share_;

@@ -13,6 +13,7 @@
 
 #include "alnair/core/error.h"
 #include "cache/directory/chunk_reads.h"
+#include "cache/directory/directory_collector.h"
 #include "cache/directory/directory_writer.h"
 #include "cache/directory/io_pool.h"
 #include "cache/private_directory.h"
@@ -25,6 +26,7 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr std::string_view kFormatVersion = "v1";                           // formats lie side by side
+constexpr int kLookShare = 4;  // a fifth of the time may go into looking for what was missing
 constexpr std::uint32_t kManySegments = 1u << 16, kFewSegments = 1u << 13;  // 4 MiB, 512 KiB of table
 
 int make_shared_directories(const DirectoryOptions& options, const std::string& folder) {
@@ -114,6 +116,8 @@ void adopt_limits(DirectoryOptions& options, const DirectoryShare& share, Segmen
     recorded.limit_bytes = options.limit_bytes;
     recorded.policy = static_cast<std::uint64_t>(options.eviction);
   }
+  if (options.tend_after.count() == 0)
+    options.tend_after = std::clamp<std::chrono::milliseconds>(options.durability / 4, std::chrono::seconds(30), std::chrono::minutes(5));
   if (options.segment_bytes == 0) {
     // Open segments count with their full size: a small limit wants small ones.
     const std::uint64_t share_of_limit =
@@ -134,6 +138,7 @@ struct DirectoryTier::State : std::enable_shared_from_this<DirectoryTier::State>
         files(folder(options), options.files, options.id, options.name),
         space(*share, files, *index, options),
         writer(options, *share, files, *index, space, open_chunks),
+        collector(options, *share, files, *index, space, writer),
         scanned(index->table().shared().scanned != 0),
         writing({1, options.stall_limit, [this] { files.fault(-ETIMEDOUT, "write to", ""); }}),
         reading({options.read_threads, options.stall_limit,
@@ -156,8 +161,11 @@ struct DirectoryTier::State : std::enable_shared_from_this<DirectoryTier::State>
   void rescan_sometimes();
 
   void seal_aged();
+  void tend();     // sometimes: says which jobs live, and collects what none of them names
+  void collect();  // bit by bit
   void later(std::function<void(State&)> body);  // on the writing thread
   void read(std::vector<PlacedRead> wanted, std::shared_ptr<const Found> found, bool after_scan);
+  bool look_again(std::vector<PlacedRead>& missing, const std::shared_ptr<const Found>& found);
   void report_misses(std::span<const PlacedRead> missing, const Found& found) {
     metrics().add(options.id, TierCounter::kMisses, missing.size());
     for (const PlacedRead& read : missing) found(read.index, std::nullopt);
@@ -175,8 +183,12 @@ struct DirectoryTier::State : std::enable_shared_from_this<DirectoryTier::State>
   OpenChunks open_chunks;
   DirectorySpace space;
   DirectoryWriter writer;
+  DirectoryCollector collector;
   std::atomic<bool> scanned;  // once: before that, a miss says nothing
-  std::atomic<Clock::rep> last_scan{0};
+  std::atomic<Clock::rep> last_scan{0}, last_tend{0};
+  std::mutex looking;
+  std::shared_ptr<ScanTask> next_look;   // has not begun; guarded by `looking`
+  Clock::time_point look_after{};        // likewise
   std::atomic<std::uint64_t> used_bytes{0}, limit_bytes{0};  // when they were last looked at
   // Last: their threads use all of the above.
   IoPool writing;  // one thread: it alone changes the directory
@@ -189,6 +201,7 @@ struct DirectoryTier::State::ReadTask : IoTask {
   std::shared_ptr<std::vector<PlacedRead>> all;  // what `reads` is a part of
   std::span<PlacedRead> reads;
   std::shared_ptr<const Found> found;
+  bool after_scan = false;
   std::chrono::nanoseconds took{0};
 
   void run() noexcept override {
@@ -200,7 +213,17 @@ struct DirectoryTier::State::ReadTask : IoTask {
     // When not completed, run() may be writing into `reads` at this moment: only what nobody changes is
     // touched.
     const TierId id = state->options.id;
+    // What another host has moved to a new segment is there.
+    std::vector<PlacedRead> moved;
+    for (PlacedRead& read : reads)
+      if (completed && !read.found && !after_scan) {
+        moved.emplace_back();
+        moved.back().index = read.index;
+        moved.back().hash = read.hash;
+      }
+    const bool again = !moved.empty() && state->look_again(moved, found);
     for (PlacedRead& read : reads) {
+      if (again && !read.found) continue;
       if (completed && read.found) {
         metrics().add(id, TierCounter::kHits);
         metrics().add(id, TierCounter::kHitBytes, read.bytes.size());
@@ -224,21 +247,54 @@ struct DirectoryTier::State::MissTask : IoTask {
   void finish(bool) noexcept override { state->report_misses(missing, *found); }
 };
 
-// Looks for new segments, and then for the chunks that were missing.
+// Looks for new segments, and then for the chunks that were missing. Until it begins, more may join.
 struct DirectoryTier::State::ScanTask : IoTask {
   std::shared_ptr<State> state;
-  std::vector<PlacedRead> missing;
-  std::shared_ptr<const Found> found;
+  std::vector<std::pair<std::vector<PlacedRead>, std::shared_ptr<const Found>>> waiting;
 
-  void run() noexcept override { state->scan(); }
+  void begin() {
+    const std::lock_guard lock(state->looking);
+    if (state->next_look.get() == this) state->next_look = nullptr;
+  }
+  void run() noexcept override {
+    begin();
+    const auto start = Clock::now();
+    state->scan();
+    const auto end = Clock::now();
+    const std::lock_guard lock(state->looking);
+    state->look_after = end + kLookShare * (end - start);
+  }
   void finish(bool completed) noexcept override {
-    if (completed) {
-      state->read(std::move(missing), found, true);
-    } else {
-      state->report_misses(missing, *found);
+    begin();
+    for (auto& [missing, found] : waiting) {
+      if (completed) {
+        state->read(std::move(missing), found, true);
+      } else {
+        state->report_misses(missing, *found);
+      }
     }
   }
 };
+
+// Looks for chunks that the index does not have, or has in a segment that is gone: other hosts may have written them, or moved them.
+// false: that has been done a moment ago.
+bool DirectoryTier::State::look_again(std::vector<PlacedRead>& missing, const std::shared_ptr<const Found>& found) {
+  const std::lock_guard lock(looking);
+  if (next_look == nullptr) {
+    const bool first = !scanned.load(std::memory_order_acquire);
+    if (!first && (options.root.empty() || Clock::now() < look_after)) return false;
+    const auto task = std::make_shared<ScanTask>();
+    task->state = shared_from_this();
+    task->waiting.emplace_back(std::move(missing), found);
+    next_look = task;
+    if (writing.submit(task)) return true;
+    next_look = nullptr;
+    missing = std::move(task->waiting.back().first);
+    return false;
+  }
+  next_look->waiting.emplace_back(std::move(missing), found);
+  return true;
+}
 
 void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<const Found> found,
                                 bool after_scan) {
@@ -251,15 +307,10 @@ void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<
     (open || read.places.count > 0 ? *present : missing).push_back(std::move(read));
   }
   if (!missing.empty()) {
-    const bool first_scan = !after_scan && !scanned.load(std::memory_order_acquire);
     bool submitted = false;
-    if (first_scan) {
-      auto task = std::make_shared<ScanTask>();
-      task->state = shared_from_this();
-      task->found = found;
-      task->missing = missing;
-      submitted = writing.submit(task);
-    } else if (after_scan) {
+    if (!after_scan) {
+      submitted = look_again(missing, found);
+    } else {
       auto task = std::make_shared<MissTask>();
       task->state = shared_from_this();
       task->found = found;
@@ -276,6 +327,7 @@ void DirectoryTier::State::read(std::vector<PlacedRead> wanted, std::shared_ptr<
     task->all = present;
     task->reads = group;
     task->found = found;
+    task->after_scan = after_scan;
     tasks.push_back(std::move(task));
   }
   if (!reading.submit(tasks)) report_misses(*present, *found);
@@ -300,6 +352,20 @@ void DirectoryTier::State::rescan_sometimes() {
   if (now - last < std::chrono::duration_cast<Clock::duration>(options.rescan_after).count()) return;
   if (!last_scan.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
   later([](State& state) { state.scan(); });
+}
+
+void DirectoryTier::State::tend() {
+  if (options.root.empty() || options.durability.count() == 0) return;
+  const Clock::rep now = Clock::now().time_since_epoch().count();
+  Clock::rep last = last_tend.load(std::memory_order_relaxed);
+  if (last != 0 && now - last < std::chrono::duration_cast<Clock::duration>(options.tend_after).count()) return;
+  if (!last_tend.compare_exchange_strong(last, now, std::memory_order_relaxed)) return;
+  later([](State& state) { state.collector.tell(); });
+  later([](State& state) { state.collect(); });
+}
+
+void DirectoryTier::State::collect() {
+  if (collector.collect()) later([](State& state) { state.collect(); });
 }
 
 void DirectoryTier::State::seal_aged() {
@@ -337,6 +403,7 @@ std::string_view DirectoryTier::name() const { return state_->options.name; }
 
 void DirectoryTier::get(std::span<const ContentHash> hashes, Found found) {
   state_->seal_aged();
+  state_->tend();
   if (state_->scanned) state_->rescan_sometimes();
   std::vector<PlacedRead> wanted(hashes.size());
   for (std::size_t i = 0; i < hashes.size(); ++i) {
@@ -362,6 +429,7 @@ void DirectoryTier::put(std::span<const PutRequest> requests, std::span<PutOutco
   auto job = std::make_shared<Job>();
   job->outcomes.assign(requests.size(), PutOutcome::kRefused);
   state_->seal_aged();
+  state_->tend();
   for (std::size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].transit) continue;  // node memory's
     if (state_->has(requests[i].hash)) {
@@ -418,6 +486,20 @@ void DirectoryTier::flush() {
   if (!state_->writer.has_older(Clock::time_point::max())) return;
   run_and_wait(state_->writing, [state = state_] { state->writer.seal(); });
   state_->later([](State& state) { state.writer.merge(); });
+}
+
+void DirectoryTier::name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) {
+  if (state_->options.root.empty() || state_->options.durability.count() == 0) return;
+  state_->collector.name(dataset, version, std::move(names));
+  state_->later([](State& state) { state.collector.tell(); });
+}
+
+void DirectoryTier::unname_chunks(DatasetTag dataset, std::uint64_t version) {
+  if (state_->options.root.empty() || state_->options.durability.count() == 0) return;
+  state_->later([dataset, version](State& state) {
+    state.collector.tell();  // for the last time
+    state.collector.unname(dataset, version);
+  });
 }
 
 void DirectoryTier::durable(std::span<const ContentHash> hashes, std::span<bool> durable) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "alnair/cache/tier.h"
 #include "alnair/dataset/dataset.h"
@@ -42,13 +43,33 @@ struct DirectoryOptions {
   // Called before chunks leave the directory for want of room, with all of a segment's: tells those who rely on them.
   // false: they cannot be told, and the segment stays. May take a few seconds.
   std::function<bool(std::span<const ContentHash>)> before_drop;
+  // With `root`: chunks that no live job has named for so long are given up; 0: only for want of room. And how often that is looked
+  // after, while the tier is used; 0: a quarter of it, 30 seconds to 5 minutes.
+  std::chrono::seconds durability{0};
+  std::chrono::milliseconds tend_after{0};
   std::uint64_t segment_bytes = 0;    // 0: 64 MiB, or less where the limit is small
   std::shared_ptr<FileSystem> files;  // null: the real one
+};
+
+// The chunks that a live job names: how to ask for them. `ask` is called from any thread, and may take a while.
+struct NamedChunks {
+  struct Names {
+    std::vector<std::uint64_t> chunks;  // the first 64 bits of their content hashes, ascending
+    bool complete = false;              // all of the dataset's version
+  };
+  std::function<Names()> ask;
 };
 
 // A tier on whose durability others may rely.
 class DurableTier : public Tier {
  public:
+  // Says that a live job names these chunks of a version of a dataset, until unname_chunks() or the death of this process: then they
+  // stay for DirectoryOptions::durability. Returns at once.
+  virtual void name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) {
+    (void)dataset, (void)version, (void)names;
+  }
+  virtual void unname_chunks(DatasetTag dataset, std::uint64_t version) { (void)dataset, (void)version; }
+
   // One bool a chunk: whether it would survive the death of this process and host, by a look at the directory that begins after
   // the call. It may leave afterwards, for want of room: see DirectoryOptions::before_drop. Waits.
   virtual void durable(std::span<const ContentHash> hashes, std::span<bool> durable) = 0;
@@ -78,6 +99,8 @@ class DirectoryTier : public DurableTier {
   TierUsage usage() const override;
   void durable(std::span<const ContentHash> hashes, std::span<bool> durable) override;
   std::string identity() override;
+  void name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) override;
+  void unname_chunks(DatasetTag dataset, std::uint64_t version) override;
 
  private:
   struct State;

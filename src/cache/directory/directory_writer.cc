@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "cache/directory/io_pool.h"
-#include "cache/directory/random.h"
 #include "cache/directory/segment_merge.h"
 
 namespace alnair {
@@ -22,13 +21,6 @@ constexpr std::int64_t kOrphanAgeNs =
 constexpr auto kLeavesFor = std::chrono::seconds(60);  // then who dropped the segment has died
 constexpr std::int64_t kSettledAfterNs = 2'000'000'000;
 constexpr auto kFullFor = std::chrono::milliseconds(500);
-
-SegmentNonce random_nonce() {
-  const std::uint64_t words[2] = {random_word(), random_word()};
-  SegmentNonce nonce;
-  std::memcpy(nonce.data(), words, sizeof words);
-  return nonce;
-}
 
 std::int64_t now_ns() {
   return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -284,16 +276,26 @@ bool DirectoryWriter::copy(const SegmentNonce& from,
                            std::span<const std::pair<std::uint32_t, KnownSegment>> sources, OpenSegment& to) {
   int error = 0;
   const auto footer = files_.read_footer(from, error);
-  const auto segment = footer ? files_.open(from, error) : nullptr;
-  if (segment == nullptr) return is_gone(error);  // evicted meanwhile
+  if (!footer) return is_gone(error);  // evicted meanwhile
   const auto is_source = [&](const ChunkPlace& place) {
     return std::any_of(sources.begin(), sources.end(),
                        [&](const auto& source) { return source.second.nonce == place.segment; });
   };
+  std::vector<SegmentEntry> wanted;
   for (const SegmentEntry& entry : footer->entries) {
     const ChunkPlaces places = index_.find(entry.hash);
     // It is elsewhere, too. In a shared directory another host may be about to give up that other one, and rely on this one.
     if (options_.root.empty() && !std::all_of(places.begin(), places.end(), is_source)) continue;
+    wanted.push_back(entry);
+  }
+  return copy(from, wanted, to);
+}
+
+bool DirectoryWriter::copy(const SegmentNonce& from, std::span<const SegmentEntry> entries, OpenSegment& to) {
+  int error = 0;
+  const auto segment = files_.open(from, error);
+  if (segment == nullptr) return is_gone(error);
+  for (const SegmentEntry& entry : entries) {
     IoPool::note_progress();
     Buffer buffer(entry.length);
     const iovec piece{buffer.data(), entry.length};
@@ -306,11 +308,19 @@ bool DirectoryWriter::copy(const SegmentNonce& from,
       metrics().add(files_.id(), TierCounter::kCorrupt);
       continue;
     }
-    const PutRequest request{entry.hash, std::move(buffer).freeze(), footer->dataset};
+    const PutRequest request{entry.hash, std::move(buffer).freeze(), to.dataset()};
     const PutRequest* const chunk = &request;
     if (!to.fits(1, record_bytes(entry.length)) || to.append({&chunk, 1}) < 0) return false;
   }
   return true;
+}
+
+bool DirectoryWriter::copy_to_new(const SegmentFooter& from, std::span<const SegmentEntry> entries, DatasetTag dataset) {
+  std::uint64_t bytes = 0;
+  for (const SegmentEntry& entry : entries) bytes += record_bytes(entry.length);
+  Open fresh = create(dataset, OpenSegment::segment_bytes(entries.size(), bytes), false);
+  if (fresh.segment == nullptr || !copy(from.nonce, entries, *fresh.segment)) return false;
+  return fresh.segment->chunks() == 0 || seal(std::move(fresh), now_ns());
 }
 
 void DirectoryWriter::note_full(std::uint64_t bytes) {

@@ -34,6 +34,9 @@ class DirectoryWriter {
   // Makes one of several small segments, if there are enough of them and there is room for the copy.
   void merge();
 
+  // Copies these records of a sealed segment to a new one, for this dataset, and seals it. false: some may not be there.
+  bool copy_to_new(const SegmentFooter& from, std::span<const SegmentEntry> entries, DatasetTag dataset);
+
   // Whether seal(opened_before) has something to do. From any thread.
   bool has_older(Clock::time_point opened_before) const;
 
@@ -49,6 +52,7 @@ class DirectoryWriter {
   bool seal(Open open, std::int64_t last_used_ns);  // whether it is sealed and in the index
   bool copy(const SegmentNonce& from, std::span<const std::pair<std::uint32_t, KnownSegment>> sources,
             OpenSegment& to);
+  bool copy(const SegmentNonce& from, std::span<const SegmentEntry> entries, OpenSegment& to);
   void note_oldest();
   void note_full(std::uint64_t bytes);
   void load(const SegmentNonce& nonce, const FileInfo& file);

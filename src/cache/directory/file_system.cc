@@ -84,6 +84,8 @@ int FileSystem::rename(const std::string& from, const std::string& to) {
   return result(::rename(from.c_str(), to.c_str()));
 }
 
+int FileSystem::touch(const std::string& path) { return result(::utimensat(AT_FDCWD, path.c_str(), nullptr, 0)); }
+
 int FileSystem::link(const std::string& from, const std::string& to) {
   return result(::link(from.c_str(), to.c_str()));
 }

@@ -47,6 +47,7 @@ class FileSystem {
   virtual std::int64_t size(int fd);
   virtual int sync(int fd);
   virtual int rename(const std::string& from, const std::string& to);
+  virtual int touch(const std::string& path);  // its time of change becomes now, by the file system's clock
   virtual int link(const std::string& from, const std::string& to);  // fails if `to` is there
   virtual int remove(const std::string& path);
   virtual int make_directory(const std::string& path);  // not its parent; one that exists is success

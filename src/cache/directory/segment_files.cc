@@ -22,6 +22,13 @@ std::uint32_t hash_prefix(const ContentHash& hash) {
 
 }  // namespace
 
+SegmentNonce random_nonce() {
+  const std::uint64_t words[2] = {random_word(), random_word()};
+  SegmentNonce nonce;
+  std::memcpy(nonce.data(), words, sizeof words);
+  return nonce;
+}
+
 SegmentFiles::SegmentFiles(std::string directory, std::shared_ptr<FileSystem> files, TierId id,
                            std::string name, std::size_t max_open)
     : directory_(std::move(directory)),

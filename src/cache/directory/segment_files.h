@@ -36,6 +36,8 @@ class SegmentFile {
   std::vector<Chunk> chunks_;  // by offset
 };
 
+SegmentNonce random_nonce();
+
 class SegmentFiles {
  public:
   // `name` labels the tier in messages, `id` in metrics.

@@ -71,6 +71,12 @@ class SpreadTier : public DurableTier {
       for (std::size_t i = 0; i < part.size(); ++i) durable[parts[place][i]] = results[i];
     }
   }
+  void name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) override {
+    for (const Place& place : places_) place.tier->name_chunks(dataset, version, names);
+  }
+  void unname_chunks(DatasetTag dataset, std::uint64_t version) override {
+    for (const Place& place : places_) place.tier->unname_chunks(dataset, version);
+  }
   std::string identity() override {
     std::vector<std::string> all;
     for (const Place& place : places_) all.push_back(place.tier->identity());
@@ -137,6 +143,8 @@ std::shared_ptr<DurableTier> open_spill(const SpillOptions& options) {
     directory.stall_limit = options.stall_limit;
     directory.rescan_after = options.rescan_after;
     directory.relist_after = options.relist_after;
+    directory.durability = options.durability;
+    directory.tend_after = options.tend_after;
     places.push_back({name, std::make_shared<DirectoryTier>(std::move(directory))});
   }
   if (places.empty()) throw ConfigError("spill: no directory is named");

@@ -20,6 +20,9 @@ struct SpillOptions {
   EvictionPolicy eviction = EvictionPolicy::kNone;
   std::function<bool(std::span<const ContentHash>)> before_drop;  // as DirectoryOptions has it
 
+  std::chrono::seconds durability{0};         // as DirectoryOptions has them
+  std::chrono::milliseconds tend_after{0};
+
   std::chrono::milliseconds rescan_after{2'000};   // how soon other hosts' chunks are found, at best
   std::chrono::milliseconds relist_after{30'000};  // and at worst, where a file system's times mislead
   std::chrono::milliseconds stall_limit{10'000};

@@ -2,23 +2,36 @@
 //
 //  1. The value is set, under its content hash. Nobody asks for it yet who does not know the hash; a death here leaves a value
 //     that the next fetcher finds in place.
+//     Where Redis might evict it, it is durable in the shared directory before that; and once it is set, that is looked at again: a host in
+//     need of room may have dropped it in between, and deleted the key that was not there yet. Then it is deleted now.
 //  2. The index entry is set, id -> content hash. From here on every node finds the chunk.
 //  3. The lease is ended. Who gets it next looks at the index once more before it fetches, and finds the entry, because that came
 //     first. After a death before this step the lease runs out by its deadline.
 //
-// A value that Redis had no room for, or an entry that was lost, costs the next node a fetch.
+// What neither Redis nor the directory has taken is not told of, and costs the next node a fetch.
 #include "cache/redis/cluster_over_redis.h"
 
 #include <atomic>
+#include <numeric>
+
+#include "cache/redis/flush_policy.h"
+#include "cache/redis/wall_clock.h"
 
 namespace alnair {
 
 ClusterOverRedis::ClusterOverRedis(std::shared_ptr<redis::Client> client, const RedisKeys& keys, std::shared_ptr<RedisTier> tier,
-                           std::uint64_t limit_bytes, Leases::Timing timing)
+                                   std::uint64_t limit_bytes, Leases::Timing timing, std::shared_ptr<DurableTier> directory)
     : tier_(std::move(tier)),
       index_(std::make_shared<ChunkIndex>(client, keys)),
       leases_(std::make_shared<Leases>(client, keys, timing)),
-      limit_(limit_bytes) {}
+      limit_(limit_bytes),
+      watch_(std::make_shared<FillWatch>(client, keys, directory != nullptr)),
+      writer_(directory == nullptr ? nullptr
+                                   : std::make_unique<DurableWriter>(directory, [tier = tier_](std::span<const ContentHash> lost) {
+                                       for (const ContentHash& hash : lost) tier->erase(hash);
+                                     })) {
+  watch_->rule();  // asks for the first time
+}
 
 void ClusterOverRedis::find_hashes(std::span<const ChunkId> ids, Found found) { index_->find(ids, std::move(found)); }
 
@@ -26,26 +39,20 @@ void ClusterOverRedis::acquire(std::span<const ChunkId> ids, Leased done) { leas
 
 void ClusterOverRedis::release(std::span<const ChunkId> ids) { leases_->release(ids); }
 
+bool ClusterOverRedis::fills_directory() {
+  return writer_ != nullptr && watch_->rule().order != FillRule::Order::kSideBySide;
+}
+
 struct ClusterOverRedis::Publishing {
-  std::vector<ChunkId> ids;
-  std::vector<HashRecord> records;
+  std::vector<Fetched> chunks;
+  std::vector<char> kept;  // for each, whether others find it by its hash
   std::uint64_t bytes = 0;
   std::atomic<std::size_t> left;
-  std::shared_ptr<OnTheWay> way;
-  std::shared_ptr<Leases> leases;
-
-  void end() {
-    leases->release(ids);  // step 3
-    const std::lock_guard lock(way->mutex);
-    way->bytes -= bytes;
-    --way->batches;
-    way->changed.notify_all();
-  }
+  FillRule rule;
 };
 
 void ClusterOverRedis::publish(std::vector<Fetched> chunks) {
   const auto publishing = std::make_shared<Publishing>();
-  std::vector<PutRequest> puts;
   std::vector<ChunkId> refused;
   {
     const std::lock_guard lock(way_->mutex);
@@ -57,21 +64,87 @@ void ClusterOverRedis::publish(std::vector<Fetched> chunks) {
       }
       way_->bytes += size;
       publishing->bytes += size;
-      publishing->ids.push_back(fetched.id);
-      publishing->records.push_back({fetched.id, fetched.chunk.hash});
-      puts.push_back(std::move(fetched.chunk));
+      publishing->chunks.push_back(std::move(fetched));
     }
-    if (!puts.empty()) ++way_->batches;
+    if (!publishing->chunks.empty()) ++way_->batches;
   }
   leases_->release(refused);
-  if (puts.empty()) return;
-  publishing->left = puts.size();
-  publishing->way = way_;
-  publishing->leases = leases_;
-  tier_->store(std::move(puts), [publishing, index = index_](std::size_t, PutOutcome) {  // step 1
-    if (--publishing->left > 0) return;
-    index->record(publishing->records, [publishing] { publishing->end(); });  // step 2
+  if (publishing->chunks.empty()) return;
+  publishing->rule = watch_->rule(publishing->bytes);
+  // Side by side, the directory is somebody else's to fill, and will have the chunk whatever Redis says.
+  const bool beside = writer_ != nullptr && publishing->rule.order == FillRule::Order::kSideBySide;
+  publishing->kept.assign(publishing->chunks.size(), beside);
+  std::vector<std::size_t> all(publishing->chunks.size());
+  std::iota(all.begin(), all.end(), 0);
+  if (publishing->rule.order == FillRule::Order::kDirectoryFirst)
+    write(publishing, std::move(all), true);
+  else
+    store(publishing, std::move(all));
+}
+
+// Step 1.
+void ClusterOverRedis::store(const PublishingPtr& publishing, std::vector<std::size_t> indices) {
+  if (publishing->rule.full || indices.empty()) return tell(publishing);
+  publishing->left = indices.size();
+  std::vector<PutRequest> puts;
+  for (const std::size_t i : indices) puts.push_back(publishing->chunks[i].chunk);
+  const std::int64_t expiry =
+      publishing->rule.expiring ? expiry_of(static_cast<std::uint64_t>(milliseconds_now())) : 0;
+  const auto stored = std::make_shared<std::vector<char>>(publishing->chunks.size());
+  const auto tier = tier_;  // this object may be gone when store() returns
+  tier->store(
+      std::move(puts),
+      [this, publishing, indices, stored](std::size_t n, PutOutcome outcome) {
+        (*stored)[indices[n]] = outcome != PutOutcome::kRefused;
+        if (--publishing->left > 0) return;
+        std::vector<ContentHash> again;
+        std::vector<std::size_t> without;
+        for (const std::size_t i : indices) {
+          if (!(*stored)[i]) {
+            without.push_back(i);
+          } else {
+            publishing->kept[i] = true;
+            again.push_back(publishing->chunks[i].chunk.hash);
+          }
+        }
+        if (publishing->rule.order == FillRule::Order::kDirectoryFirst) writer_->recheck(again);
+        if (publishing->rule.order == FillRule::Order::kRedisFirst && !without.empty())
+          write(publishing, std::move(without), false);
+        else
+          tell(publishing);
+      },
+      expiry);
+}
+
+void ClusterOverRedis::write(const PublishingPtr& publishing, std::vector<std::size_t> indices, bool then_store) {
+  std::vector<PutRequest> puts;
+  for (const std::size_t i : indices) puts.push_back(publishing->chunks[i].chunk);
+  writer_->write(std::move(puts), [this, publishing, indices, then_store](const std::vector<char>& durable) {
+    std::vector<std::size_t> there;
+    for (std::size_t n = 0; n < indices.size(); ++n) {
+      if (!durable[n]) continue;
+      publishing->kept[indices[n]] = true;
+      there.push_back(indices[n]);
+    }
+    then_store ? store(publishing, std::move(there)) : tell(publishing);
   });
+}
+
+void ClusterOverRedis::tell(const PublishingPtr& publishing) {
+  std::vector<HashRecord> records;
+  for (std::size_t i = 0; i < publishing->chunks.size(); ++i)
+    if (publishing->kept[i]) records.push_back({publishing->chunks[i].id, publishing->chunks[i].chunk.hash});
+  const auto end = [publishing, leases = leases_, way = way_] {
+    std::vector<ChunkId> ids;
+    for (const Fetched& fetched : publishing->chunks) ids.push_back(fetched.id);
+    leases->release(ids);  // step 3
+    const std::lock_guard lock(way->mutex);
+    way->bytes -= publishing->bytes;
+    --way->batches;
+    way->changed.notify_all();
+  };
+  const auto index = index_;
+  records.empty() ? end() : index->record(records, end);  // step 2
 }
 
 void ClusterOverRedis::flush() {
@@ -85,6 +158,7 @@ void ClusterOverRedis::close() {
     way_->closed = true;
   }
   flush();
+  if (writer_ != nullptr) writer_->close();
   leases_->close();
 }
 

@@ -7,6 +7,8 @@
 #include <mutex>
 
 #include "cache/redis/chunk_index.h"
+#include "cache/redis/durable_writer.h"
+#include "cache/redis/fill_watch.h"
 #include "cache/redis/leases.h"
 #include "cache/redis/redis_tier.h"
 #include "cache/tiered/cluster.h"
@@ -15,9 +17,11 @@ namespace alnair {
 
 class ClusterOverRedis : public Cluster {
  public:
-  // At most `limit_bytes` of what was published are on their way.
+  // At most `limit_bytes` of what was published are on their way. With a shared directory, publish() sees to it that what Redis may
+  // evict is there first (fill_rule.h).
   ClusterOverRedis(std::shared_ptr<redis::Client> client, const RedisKeys& keys, std::shared_ptr<RedisTier> tier,
-               std::uint64_t limit_bytes = 256ull << 20, Leases::Timing timing = {});
+                   std::uint64_t limit_bytes = 256ull << 20, Leases::Timing timing = {},
+                   std::shared_ptr<DurableTier> directory = nullptr);
   ~ClusterOverRedis() override { close(); }
 
   void find_hashes(std::span<const ChunkId> ids, Found found) override;
@@ -27,9 +31,11 @@ class ClusterOverRedis : public Cluster {
   void flush() override;
   void close() override;
   const Tier* tier() const override { return tier_.get(); }
+  bool fills_directory() override;
 
  private:
   struct Publishing;
+  using PublishingPtr = std::shared_ptr<Publishing>;
   // Shared with what is on its way.
   struct OnTheWay {
     std::mutex mutex;
@@ -39,11 +45,17 @@ class ClusterOverRedis : public Cluster {
     bool closed = false;
   };
 
+  void store(const PublishingPtr& publishing, std::vector<std::size_t> indices);
+  void write(const PublishingPtr& publishing, std::vector<std::size_t> indices, bool then_store);
+  void tell(const PublishingPtr& publishing);
+
   const std::shared_ptr<RedisTier> tier_;
   const std::shared_ptr<ChunkIndex> index_;
   const std::shared_ptr<Leases> leases_;
   const std::uint64_t limit_;
+  const std::shared_ptr<FillWatch> watch_;
   const std::shared_ptr<OnTheWay> way_ = std::make_shared<OnTheWay>();
+  const std::unique_ptr<DurableWriter> writer_;  // null: there is no directory; last: its thread uses the rest
 };
 
 }  // namespace alnair

@@ -18,7 +18,7 @@ class FlushPace {
     double low_mark = 0.5;                        // below this share of maxmemory nothing is written
     std::chrono::seconds horizon{60};             // write when what may go lasts no longer than this
     std::uint64_t least_bytes = 64ull << 20;      // of one round that writes at all
-    std::uint64_t most_bytes = 1024ull << 20;     // of one round
+    std::uint64_t most_bytes = 8192ull << 20;     // of one round
   };
   explicit FlushPace(Limits limits) : limits_(limits) {}
 
@@ -60,7 +60,19 @@ class FlushPace {
     const double coming = growth_ * static_cast<double>(limits_.horizon.count());
     const double above = std::max(0.0, static_cast<double>(used) - limits_.low_mark * static_cast<double>(maxmemory));
     const auto wanted = static_cast<std::uint64_t>(std::max(coming, above));
-    return std::min(dirty, std::clamp(wanted, limits_.least_bytes, limits_.most_bytes));
+    return std::min(dirty, std::clamp(wanted, std::min(limits_.least_bytes, limits_.most_bytes), limits_.most_bytes));
+  }
+
+  // Seconds to wait after a round, in place of `frequency`: a directory that is slow is left alone for as long as the round took, one that
+  // takes nothing for twice as long each time, a minute at most.
+  double pause(double frequency, double took, std::uint64_t written, std::uint64_t refused) {
+    constexpr double kLongest = 60.0;
+    if (refused > 0 && written == 0)
+      refusals_ = std::min(refusals_ + 1, 16);
+    else
+      refusals_ = 0;
+    const double patient = frequency * static_cast<double>(1u << refusals_);
+    return std::max(frequency, std::min(std::max(took, patient), kLongest));
   }
 
  private:
@@ -74,6 +86,7 @@ class FlushPace {
   bool seen_ = false;
   double last_at_ = 0, growth_ = 0, flush_rate_ = 0;
   std::uint64_t last_used_ = 0;
+  int refusals_ = 0;
 };
 
 }  // namespace alnair

@@ -19,18 +19,13 @@
 #include <vector>
 
 #include "cache/directory/directory_tier.h"
+#include "cache/lock_file.h"
 #include "cache/redis/flush_pace.h"
+#include "cache/redis/flush_policy.h"
 #include "cache/redis/redis_tier.h"
 #include "cache/tiered/cluster.h"
 
 namespace alnair {
-
-// In what order durable chunks may go: the smaller number first. Milliseconds since 1970 is recency; a count of uses is frequency; a
-// large number minus the position of its next use is Belady's order. 0 to 2^52.
-using FlushPriority = std::function<std::uint64_t(const ContentHash& hash, std::int64_t now_ms)>;
-
-// The expiry (ms since 1970) of a priority: after the year 2100, so that nothing ever expires. Pure.
-std::int64_t expiry_of(std::uint64_t priority);
 
 class Flusher {
  public:
@@ -45,27 +40,42 @@ class Flusher {
     bool guaranteed = false;  // and the servers evict by volatile-ttl
     std::uint64_t dirty_bytes = 0, dirty_chunks = 0;      // that only Redis had, as far as was looked
     std::uint64_t written_bytes = 0, written_chunks = 0;  // to the directory
+    std::uint64_t refused_chunks = 0;                     // by the directory
     std::uint64_t released_chunks = 0;                    // may be evicted now
+    bool whole = false;                                   // every chunk was looked at
+    double seconds = 0;                                   // that writing and looking took
   };
 
   Flusher(std::shared_ptr<redis::Client> client, RedisKeys keys, std::shared_ptr<RedisTier> tier,
           std::shared_ptr<DurableTier> directory, std::shared_ptr<Cluster> cluster, Options options);
   ~Flusher();  // ends the thread: waits for the batch that is being written
 
-  // Starts the thread, if it does not run yet.
-  void start();
+  // Starts the thread, if it does not run yet; whether it runs now. With `locks`, in one process of the node at a time: `name` is what
+  // is flushed. Where another one has it, a later call may start it.
+  bool start(LockFile* locks = nullptr, const std::string& name = {});
 
   // One round, on this thread; `all`: whatever there is, however much room Redis has.
   Round run_once(bool all = false);
 
-  // For DirectoryOptions::before_drop: what leaves the directory may not be evicted any more. Waits a few seconds at most.
+  // Gives chunks that may be evicted already a new place in the order: they were used, say. Returns at once; from Redis 7 on.
+  void reorder(std::span<const ContentHash> hashes);
+
+  // For DirectoryOptions::before_drop: of what leaves the directory, Redis has no copy any more that it might evict: it is made
+  // persistent, or deleted where that does not protect it. Waits a few seconds at most.
   static bool keep_in_redis(redis::Client& client, const RedisKeys& keys, std::span<const ContentHash> hashes);
 
  private:
-  bool vouch();
+  std::string expiry(const ContentHash& hash, std::int64_t now_ms) const;
+  enum class Then { kRelease, kDelete };
+  bool vouch(Round& round);
+  bool make_room(Round& round);
   bool elect();
-  std::uint64_t flush_page(const std::vector<std::string>& keys, std::uint64_t budget, Round& round);
-  void release(std::span<const ContentHash> hashes, Round& round);
+  void flush(const redis::ServerFacts& facts, bool all, Round& round);
+  std::uint64_t flush_page(const std::vector<std::string>& keys, std::uint64_t budget, Round& round, Then then);
+  std::vector<PutRequest> read(std::span<const ContentHash> hashes);
+  void release(std::span<const ContentHash> hashes, Round& round, Then then = Then::kRelease);
+  void count_evictions(const redis::ServerFacts& facts, bool vouched);
+  void tell_dirty(const redis::ServerFacts& facts);
   void run();
 
   const std::shared_ptr<redis::Client> client_;
@@ -76,6 +86,13 @@ class Flusher {
   const Options options_;
   FlushPace pace_;
   std::string vouched_;  // the directory that the namespace is known to record
+  // After the last round that left nothing dirty: when it began, and how many keys without an expiry there were (the index's, say).
+  double clean_at_ = 0;
+  std::optional<std::uint64_t> clean_keys_;
+  // At the last round: evictions so far, and whether the guarantee held.
+  std::optional<std::uint64_t> evicted_;
+  bool held_ = false;
+  LockFile::Guard alone_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;

@@ -10,6 +10,7 @@
 
 #include "alnair/core/error.h"
 #include "cache/directory/io_pool.h"
+#include "cache/redis/wall_clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
 
@@ -23,6 +24,7 @@ using redis::Reply;
 constexpr char kMagic[4] = {'A', 'L', 'N', 'C'};
 constexpr std::uint32_t kFormat = 1;
 constexpr std::uint64_t kHashedAtOnce = 32u << 10;  // bytes that the client's own thread may hash: about 6 us
+constexpr std::uint64_t kMaxChunkBytes = 32u << 20;   // what is longer is none of ours, and takes no memory here
 constexpr auto kFullFor = std::chrono::seconds(1);
 
 struct Header {
@@ -139,7 +141,7 @@ void RedisTier::get(std::span<const ContentHash> hashes, Found found) {
   state_->client->get(
       std::move(keys),
       [state = state_, asked](std::size_t i, redis::Result&& result) { state->answer(asked, i, std::move(result)); },
-      {.body_offset = kHeaderBytes});
+      {.body_offset = kHeaderBytes, .most_bytes = kHeaderBytes + kMaxChunkBytes});
 }
 
 void RedisTier::contains(std::span<const ContentHash> hashes, std::span<bool> present) {
@@ -153,7 +155,7 @@ void RedisTier::contains(std::span<const ContentHash> hashes, std::span<bool> pr
   }
 }
 
-void RedisTier::store(std::vector<PutRequest> requests, Stored stored) {
+void RedisTier::store(std::vector<PutRequest> requests, Stored stored, std::int64_t expires_at_ms) {
   struct Storing {
     std::vector<PutRequest> requests;
     std::vector<std::size_t> sent;  // the request of each command
@@ -171,6 +173,9 @@ void RedisTier::store(std::vector<PutRequest> requests, Stored stored) {
     // NX: who put it before is told, and what is there keeps its age and expiry.
     commands.push_back({.args = {"SET", state_->keys.chunk(request.hash),
                                  redis::Argument(header_of(request.bytes.size()), request.bytes), "NX"}});
+    if (expires_at_ms == 0) continue;
+    commands.back().args.emplace_back("PX");  // PXAT is known from Redis 6.2 on
+    commands.back().args.emplace_back(std::to_string(expires_at_ms - milliseconds_now()));
   }
   const std::vector<std::size_t> sent = storing->sent;
   if (!commands.empty()) {

@@ -35,9 +35,10 @@ class RedisTier : public Tier {
   // Of the servers, whoever fills them. Waits.
   TierUsage usage() const override;
 
-  // put() that does not wait: `stored` runs exactly once for each request, from any thread.
+  // put() that does not wait: `stored` runs exactly once for each request, from any thread. What is new gets this expiry (ms since
+  // 1970); 0: none.
   using Stored = std::function<void(std::size_t, PutOutcome)>;
-  void store(std::vector<PutRequest> requests, Stored stored);
+  void store(std::vector<PutRequest> requests, Stored stored, std::int64_t expires_at_ms = 0);
 
  private:
   struct State;

@@ -51,6 +51,9 @@ class Cluster {
 
   // The tier that publish() writes to.
   virtual const Tier* tier() const = 0;
+
+  // Whether it sees to the other shared tiers as well, at present: in which order depends on what the first one may evict.
+  virtual bool fills_directory() { return false; }
 };
 
 }  // namespace alnair

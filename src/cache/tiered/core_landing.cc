@@ -68,12 +68,13 @@ void TieredCache::Core::take(std::span<Arrival> arrivals) {
 
 void TieredCache::Core::fill_other_tiers(std::span<const Arrival> arrivals) {
   std::vector<Cluster::Fetched> fetched;
+  const bool published_everywhere = options_.cluster != nullptr && options_.cluster->fills_directory();
   for (const Arrival& arrival : arrivals) {
     const Flight& flight = *arrival.flight;
     const PutRequest request{.hash = *flight.hash, .bytes = arrival.bytes, .dataset = flight.origin->tag()};
     if (!arrival.hashed) {
       if (!arrival.kept || flight.origin->fits_lower_tiers()) filler_.add(request, arrival.kept);
-      shared_filler_.add(request, arrival.kept);
+      if (!published_everywhere) shared_filler_.add(request, arrival.kept);
     }
     if (options_.cluster == nullptr) continue;
     if (arrival.publish)

@@ -142,7 +142,7 @@ std::uint64_t DatasetChunks::damaged(std::span<const FoundChunk> places) {
 }
 
 void DatasetChunks::evict(const ContentHash& hash) {
-  for (Tier* tier : {node_->redis.get(), node_->spill.get()})
+  for (Tier* const tier : std::initializer_list<Tier*>{node_->redis.get(), node_->spill.get()})
     if (tier != nullptr) tier->erase(hash);
 }
 

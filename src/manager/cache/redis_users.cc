@@ -59,7 +59,7 @@ std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::s
   return {"reset",  "on",     "#" + password_hash, "resetchannels", "~" + prefix + "*", "-@all",
           "+info",  "+get",   "+set",              "+del",          "+exists",          "+persist",
           "+hmget", "+hset",  "+hget",             "+hdel",         "+hkeys",           "+time",
-          "+eval",  "+evalsha", "+asking",         "+cluster|slots"};
+          "+eval",  "+evalsha", "+asking",         "+readonly",   "+cluster|slots"};
 }
 
 RedisUsers::RedisUsers(std::shared_ptr<redis::Client> client)

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace alnair {
+
+inline std::int64_t milliseconds_now() {  // since 1970
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace alnair
