@@ -108,10 +108,14 @@ def test_stats_are_a_table_in_a_notebook():
     assert "more are 0" in shown
 
 
-def test_stalls_of_each_epoch_by_cause(source):
-    torch = pytest.importorskip("torch")  # noqa: F841
-    dataset = alnair.AlnairJobDataset(source=source)
-    loader = alnair.AlnairJobDataLoader(dataset, batch_size=5, collate_fn=list, lookahead=0)
+@pytest.mark.parametrize("attached", [False, True])
+def test_stalls_of_each_epoch_by_cause(source, attached):
+    torch = pytest.importorskip("torch")
+    dataset, arguments = alnair.AlnairJobDataset(source=source), {"batch_size": 5, "collate_fn": list}
+    if attached:
+        loader = alnair.attach(torch.utils.data.DataLoader(dataset, **arguments), lookahead=0)
+    else:
+        loader = alnair.AlnairJobDataLoader(dataset, **arguments, lookahead=0)
     known = len(alnair.stalls())
     for _ in range(2):
         assert len(list(loader)) == 8
