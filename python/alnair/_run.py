@@ -63,17 +63,19 @@ class Group:
 
     def published(self) -> Optional[Tuple[str, int]]:
         """The version that was published first, and the rank that did; None if none has been."""
-        return self._parsed(self._store.get(self._name)) if self._store.check([self._name]) else None
+        return self._parsed(self._store.get(self._name)) if self._is_there(self._name) else None
 
     def publish(self, core: _core.Dataset) -> Tuple[str, int]:
         """Publishes a version unless one has been: the one that was first. Whoever is first hands its manifest on, too."""
         first = self._parsed(self._store.compare_set(self._name, "", f"{core.version} {self._rank}"))
         if first == (core.version, self._rank):
+            self._announce(self._name)
             blob = core.manifest_blob()
             parts = [blob[i : i + _PART] for i in range(0, len(blob), _PART)] if len(blob) <= _MOST else []
             for number, part in enumerate(parts):
                 self._store.set(f"{self._name}/{number}", part)
             self._store.set(f"{self._name}/parts", str(len(parts)))
+            self._announce(f"{self._name}/parts")
         return first
 
     def manifest(self) -> bytes:
@@ -93,11 +95,19 @@ class Group:
 
     def _wait_for(self, name: str) -> bool:
         deadline = time.monotonic() + WAIT_S
-        while not self._store.check([name]):
+        while not self._is_there(name):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)  # where Ctrl-C interrupts
         return True
+
+    # Whether a key is there, without waiting for it: a counter says so. Stores have check() only since PyTorch 2.1.
+
+    def _announce(self, name: str) -> None:
+        self._store.add(f"{name}/there", 1)
+
+    def _is_there(self, name: str) -> bool:
+        return bool(self._store.add(f"{name}/there", 0) > 0)
 
     @staticmethod
     def _parsed(value: Any) -> Tuple[str, int]:
