@@ -42,7 +42,9 @@ class Manager(NamedTuple):
     url: str
     username: str
     password: str
-    tls_ca: str
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
 
 
 def job_path(name: str, environment: Mapping[str, str]) -> str:
@@ -209,4 +211,6 @@ def read_manager(path: str) -> Optional[Manager]:
         section.field("username", required=True),
         section.field("password", required=True),
         tls_ca,
+        section.field("tls_cert"),
+        section.field("tls_key"),
     )

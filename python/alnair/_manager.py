@@ -94,7 +94,15 @@ def _manager(config: Config, environment: Mapping[str, str]) -> Optional[_job.Ma
             f"manager={config.manager!r} needs a name and a password: section [alnair_manager] of {secret}, or "
             "ALNAIR_MANAGER_USERNAME and ALNAIR_MANAGER_PASSWORD"
         )
-    return _job.Manager(config.manager, username, password, config.ca_bundle or (known.tls_ca if known else ""))
+    files = known or _job.Manager("", "", "")
+    return _job.Manager(
+        config.manager,
+        username,
+        password,
+        config.ca_bundle or environment.get("ALNAIR_MANAGER_TLS_CA") or files.tls_ca,
+        environment.get("ALNAIR_MANAGER_TLS_CLIENT_CERT") or files.tls_cert,
+        environment.get("ALNAIR_MANAGER_TLS_CLIENT_KEY") or files.tls_key,
+    )
 
 
 def _registration(
@@ -186,6 +194,8 @@ def _register(
         bucket=bucket,
         keys=(path,) if path else config.scope,
         qos={name: getattr(config, name) for name in _job.QOS_FIELDS},
+        tls_cert=manager.tls_cert,
+        tls_key=manager.tls_key,
     )
     try:
         while True:

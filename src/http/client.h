@@ -40,6 +40,7 @@ struct HttpRequest {
   std::chrono::milliseconds timeout{
       60'000};            // from sending to the last byte; waiting in the queue does not count
   bool use_proxy = true;  // false: ignore the environment's (link-local services)
+  std::string client_certificate, client_key;  // PEM files, the key without a passphrase; empty: none is shown
 };
 
 enum class HttpFailure {

@@ -78,6 +78,11 @@ void Easy::prepare(Transfer& transfer) {
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
 
+  const auto text_or_null = [](const std::string& text) { return text.empty() ? nullptr : text.c_str(); };
+  curl_easy_setopt(easy, CURLOPT_SSLCERT, text_or_null(request.client_certificate));
+  curl_easy_setopt(easy, CURLOPT_SSLKEY, text_or_null(request.client_key));
+  curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");  // a passphrase is never asked for on the terminal
+
   lines_.clear();
   request.headers.for_each_line([&](std::string_view line) {
     lines_.push_back({const_cast<char*>(line.data()), nullptr});

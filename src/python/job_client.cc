@@ -20,8 +20,9 @@ milliseconds from_seconds(double seconds) { return milliseconds(static_cast<std:
 std::shared_ptr<JobClient> start(const std::string& url, const std::string& username, const std::string& password,
                                  const std::string& ca_bundle, const py::object& credentials, const std::string& region,
                                  const std::string& endpoint_url, const std::string& name, const std::string& node,
-                                 const std::string& bucket, const py::iterable& keys, const py::dict& qos) {
-  ManagerOptions manager{url, username, password, ca_bundle, std::nullopt, region, endpoint_url};
+                                 const std::string& bucket, const py::iterable& keys, const py::dict& qos,
+                                 const std::string& tls_cert, const std::string& tls_key) {
+  ManagerOptions manager{url, username, password, ca_bundle, std::nullopt, region, endpoint_url, tls_cert, tls_key};
   if (!credentials.is_none()) {
     const auto [id, secret, token] = credentials.cast<std::tuple<std::string, std::string, std::string>>();
     manager.s3_credentials = S3Credentials{id, secret, token};
@@ -59,7 +60,8 @@ void register_job_client(py::module_& module) {
   py::class_<JobClient, std::shared_ptr<JobClient>>(module, "JobClient")
       .def(py::init(&start), py::kw_only(), py::arg("url"), py::arg("username"), py::arg("password"),
            py::arg("ca_bundle"), py::arg("credentials"), py::arg("region"), py::arg("endpoint_url"), py::arg("name"),
-           py::arg("node"), py::arg("bucket"), py::arg("keys"), py::arg("qos"))
+           py::arg("node"), py::arg("bucket"), py::arg("keys"), py::arg("qos"),
+           py::arg("tls_cert") = "", py::arg("tls_key") = "")
       .def("wait",
            [](const JobClient& self, double seconds) {
              JobStatus status;

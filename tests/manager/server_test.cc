@@ -107,11 +107,26 @@ TEST_F(ServerTest, MalformedTargetsAndLargeBodiesAreProblems) {
   EXPECT_THAT(raw.receive("body-too-large"), StartsWith("HTTP/1.1 413"));
 }
 
+TEST_F(ServerTest, WhatCouldHideASecondRequestIsRefusedAndItsConnectionClosed) {
+  const auto server = start();
+  for (const char* headers : {"Content-Length: 2\r\nContent-Length: 50", "Content-Length: 4\r\nTransfer-Encoding: chunked",
+                              "Host: y\r\nContent-Length: 2"}) {
+    Raw raw(server->port());
+    raw.send(std::string("POST /v1 HTTP/1.1\r\nHost: x\r\n") + headers + "\r\n\r\n0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n");
+    const std::string answer = raw.receive();
+    EXPECT_THAT(answer, ::testing::AllOf(StartsWith("HTTP/1.1 400"), HasSubstr("ambiguous-request"))) << headers;
+    EXPECT_THAT(answer, ::testing::Not(HasSubstr("hidden"))) << headers;
+  }
+}
+
 TEST_F(ServerTest, LargeHeadersAreRefused) {
   options_.max_header_bytes = 8192;
   const auto server = start();
   Raw raw(server->port());
   raw.send("GET /v1 HTTP/1.1\r\nHost: x\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n");
+  Raw large(server->port());
+  large.send("GET /v1 HTTP/1.1\r\nHost: x\r\nX: " + std::string(10'000, 'x') + "\r\n\r\n");
+  EXPECT_THAT(large.receive("header-too-large"), StartsWith("HTTP/1.1 431"));
   EXPECT_THAT(raw.receive(), ::testing::AnyOf(StartsWith("HTTP/1.1 4"), StartsWith("HTTP/1.0 4"), ""));
   EXPECT_EQ(get(*server, "/v1").status, 200);
 }

@@ -1,4 +1,6 @@
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <fstream>
 
@@ -13,6 +15,7 @@ namespace testing {
 using ::alnair::testing::TemporaryDirectory;
 
 struct SqliteFixture {
+  static bool available() { return true; }
   TemporaryDirectory directory;
   std::unique_ptr<Records> open() { return open_sqlite_records(directory.path()); }
 };
@@ -41,6 +44,48 @@ TEST(SqliteRecords, ADamagedFileIsRefusedAndKept) {
   EXPECT_THAT(error_of(directory), ::testing::AllOf(::testing::HasSubstr(directory / "records.sqlite"),
                                                     ::testing::HasSubstr("Restore it from a backup")));
   EXPECT_EQ(std::filesystem::file_size(directory / "records.sqlite"), 8192u);
+}
+
+TEST(SqliteRecords, AFileOfTheFirstVersionIsBroughtForward) {
+  const TemporaryDirectory directory;
+  {
+    SqliteConnection file(directory / "records.sqlite");
+    file.run(
+        "CREATE TABLE clients(name BLOB PRIMARY KEY, password BLOB NOT NULL, s3_auth BLOB NOT NULL, domain BLOB NOT NULL,"
+        " enabled INTEGER NOT NULL, created_ms INTEGER NOT NULL) WITHOUT ROWID;"
+        "CREATE TABLE sessions(token_hash BLOB PRIMARY KEY, client BLOB NOT NULL) WITHOUT ROWID;"
+        "CREATE TABLE jobs(id BLOB PRIMARY KEY, client BLOB NOT NULL, name BLOB NOT NULL, token_hash BLOB NOT NULL,"
+        " document BLOB NOT NULL) WITHOUT ROWID;"
+        "CREATE TABLE datasets(id BLOB PRIMARY KEY, client BLOB NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;"
+        "INSERT INTO clients VALUES(x'616c696365', x'68617368', x'00ff', x'7465616d', 1, 5); PRAGMA user_version=1;");
+  }
+  const auto records = open_sqlite_records(directory.path());
+  ClientRecord alice{"alice", "hash", std::string("\0\xff", 2), "team", true, 5, {}};
+  EXPECT_THAT(records->clients(), ::testing::ElementsAre(alice));
+  alice.quota = {100, 2};
+  records->put_client(alice);
+  EXPECT_THAT(records->clients(), ::testing::ElementsAre(alice));
+}
+
+TEST(SqliteRecords, AFullDiskIsNamedAndHarmsNothing) {
+  const TemporaryDirectory directory;
+  const auto records = open_sqlite_records(directory.path());
+  records->put_session({"t", "alice"});
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{16'384, before.rlim_max};  // as if nothing more fitted
+  setrlimit(RLIMIT_FSIZE, &small);
+  std::string error = "(no CacheError)";
+  try {
+    for (int i = 0; i < 1000; ++i) records->put_session({"session " + std::to_string(i), std::string(1000, 'x')});
+  } catch (const CacheError& caught) {
+    error = caught.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_THAT(error, ::testing::HasSubstr(directory / "records.sqlite fails while a session is recorded"));
+  records->put_session({"u", "alice"});
+  EXPECT_THAT(records->sessions(), ::testing::IsSupersetOf({SessionRecord{"t", "alice"}, SessionRecord{"u", "alice"}}));
 }
 
 TEST(SqliteRecords, AFileOfANewerVersionIsRefused) {

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import signal
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -60,6 +61,7 @@ class ManagerProcess:
         self.directory = Path(directory)
         self.settings = settings
         self.url = None
+        self._tls = None
         self.log = self.directory.parent / (self.directory.name + ".log")
         self.start(port)
 
@@ -81,9 +83,15 @@ class ManagerProcess:
                 preexec_fn=die_with_parent,
             )
         line = self.process.stdout.readline()
-        assert line.startswith("alnair-manager: ready at http://127.0.0.1:"), line + self.log.read_text()
+        if line == "alnair-manager: standing by\n":
+            return self
+        assert line.startswith("alnair-manager: ready at http"), line + self.log.read_text()
         self.url = line.split()[-1]
         return self
+
+    def trust(self, certificate):
+        """Over TLS: who must have signed the manager's certificate."""
+        self._tls = ssl.create_default_context(cafile=certificate)
 
     def kill(self):
         self.process.kill()
@@ -109,7 +117,7 @@ class ManagerProcess:
         if token:
             request.add_header("Authorization", "Bearer " + token)
         try:
-            with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+            with urllib.request.urlopen(request, timeout=DEADLINE_S, context=self._tls) as answer:
                 return Answer(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.headers, error.read())

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import stat
 import subprocess
+import time
 
 import manager_process
 from conftest import KEYS, SECRET_KEY, content_of
@@ -314,3 +316,85 @@ def test_s3_secrets_are_sealed_again_under_a_new_key(manager, s3_auth, tmp_path)
     manager.settings["seal_key_file"] = tmp_path / "new.key"
     manager.start()
     assert manager.ended(manager.register(manager.connect()))["state"] == "ready"
+
+
+def test_wrong_passwords_are_slowed(manager):
+    statuses = [manager.call("POST", "/v1/connect", {"name": ALICE, "password": f"wrong {n}"}) for n in range(8)]
+    slowed = statuses[-1]
+    assert statuses[0].problem == "wrong-password"
+    assert slowed.problem == "too-many-failures" and int(slowed.headers["Retry-After"]) >= 1
+
+
+def test_records_that_another_process_locks_are_a_503(manager):
+    with sqlite3.connect(manager.directory / "records.sqlite", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        answer = manager.call("POST", "/v1/clients", {"name": "bob", "password": PASSWORD}, manager.admin)
+        assert (answer.status, answer.problem) == (503, "catalog-unavailable")
+        assert "records.sqlite fails while a client is recorded: database is locked" in answer.json["detail"]
+        assert manager.call("GET", "/v1/clients", token=manager.admin).status == 200  # what is known is served
+        other.execute("ROLLBACK")
+    manager.add_client("bob")
+
+
+def test_systemd_is_told(manager, tmp_path):
+    manager.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(manager_process.DEADLINE_S)
+        os.environ["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        try:
+            manager.start()
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        assert b"READY=1" in notify.recv(1000).splitlines()
+        assert manager.stop() == 0
+        assert notify.recv(1000) == b"STOPPING=1"
+    manager.start()
+
+
+def test_quotas_are_kept_and_slow_what_is_done_for_a_client(manager, s3_auth):
+    quota = {"cached_bytes": 1 << 40, "s3_requests_per_second": 1}
+    assert manager.call("POST", f"/v1/clients/{ALICE}", {"quota": quota}, manager.admin).status == 204
+    manager.kill()
+    manager.start()
+    [client] = manager.call("GET", "/v1/clients", token=manager.admin).json["clients"]
+    assert client["quota"] == quota
+    assert "1.1 TB" in run("clients", "--manager", manager.url, ALNAIR_MANAGER_ADMIN_TOKEN=manager.admin).stdout
+    token = manager.connect(s3_auth)
+    started = time.monotonic()
+    for name in "abc":  # a second's worth goes at once, and each listing is a request or more
+        manager.ended(manager.register(token, name=name))
+    assert time.monotonic() - started > 1
+    changed = run("user", "quota", ALICE, "--s3-requests", "5", "--manager", manager.url, ALNAIR_MANAGER_ADMIN_TOKEN=manager.admin)
+    assert changed.returncode == 0, changed.stderr
+    [client] = manager.call("GET", "/v1/clients", token=manager.admin).json["clients"]
+    assert client["quota"] == {"cached_bytes": 0, "s3_requests_per_second": 5}
+
+
+def test_a_quota_of_cached_bytes_ends_copies(tmp_path, manager, s3_auth):
+    manager.stop()
+    (tmp_path / "backup").mkdir()
+    manager.settings["backup_dir"] = tmp_path / "backup"
+    manager.start()
+
+    def limit(cached_bytes):
+        quota = {"quota": {"cached_bytes": cached_bytes}}
+        assert manager.call("POST", f"/v1/clients/{ALICE}", quota, manager.admin).status == 204
+
+    def copied(dataset):
+        found = manager.call("GET", f"/v1/datasets/{dataset}", token=token).json["copy"]
+        return found and not found["running"] and found
+
+    limit(5000)
+    token = manager.connect(s3_auth)
+    pets = manager.ended(manager.register(token))["dataset"]
+    assert manager.call("POST", f"/v1/datasets/{pets}/warm", {}, token).status == 202
+    copy = wait_for(lambda: copied(pets), "the copy")
+    assert copy["full"] and 0 < copy["cached_bytes"] <= 5000 < copy["total_bytes"]
+    limit(copy["cached_bytes"])
+    others = manager.ended(manager.register(token, name="other", keys=["test/"]))["dataset"]
+    answer = manager.call("POST", f"/v1/datasets/{others}/warm", {}, token)
+    assert (answer.status, answer.problem) == (429, "quota-exceeded")
+    limit(0)
+    assert manager.call("POST", f"/v1/datasets/{others}/warm", {}, token).status == 202
+    assert not wait_for(lambda: copied(others), "the copy")["full"]

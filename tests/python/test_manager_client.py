@@ -252,7 +252,7 @@ def test_scripts_name_what_is_wrong_with_a_secret(tmp_path, text, message):
     path.write_text(
         "[ALNAIR_MANAGER]\nserver_address = ::1\nserver_port = 5\nusername = a\npassword = p\ntls_ca = /ca\n"
     )
-    assert _job.read_manager(str(path)) == ("https://[::1]:5", "a", "p", "/ca")
+    assert _job.read_manager(str(path)) == ("https://[::1]:5", "a", "p", "/ca", "", "")
     assert _job.read_secret(str(path)) is None, "a secret may be about a manager only"
 
 

@@ -63,7 +63,7 @@ def test_answers_have_the_shapes_that_are_described(manager, s3_auth):
     call("POST", "/v1/jobs/{id}/heartbeat", {"report": {"epoch": 1}}, job["token"], id=job["id"])
     call("GET", "/v1/jobs/{id}/manifest", None, job["token"], id=job["id"])
     call("POST", "/v1/datasets/{id}/pin", {"minutes": 1}, token, id=shown["dataset"])
-    for path in ("/v1/jobs", "/v1/datasets", "/v1/clients", "/v1/status", "/v1/config", "/healthz", "/readyz", "/metrics"):
+    for path in ("/v1/jobs", "/v1/datasets", "/v1/clients", "/v1/status", "/v1/config", "/v1/overview", "/", "/healthz", "/readyz", "/metrics"):
         call("GET", path, None, admin)
     call("GET", "/v1/datasets/{id}", None, token, id=shown["dataset"])
     for work in ("warm", "check", "evict"):  # 409: there is no cache

@@ -108,7 +108,7 @@ def test_processes_together_keep_to_the_limit(server, tmp_path):
     assert [process.wait(120) for process in readers] == [0] * PROCESSES
     # One more each: a process that has had no slot for a second, on a busy machine, goes ahead with one request.
     assert LIMIT // 2 <= server.most["requests"] <= LIMIT + PROCESSES
-    assert server.most["connections"] < (PROCESSES - 1) * LIMIT  # that some are closed reaches the server late
+    assert server.most["connections"] <= 2 * LIMIT
 
 
 def test_what_a_killed_process_held_is_free_at_once(server, tmp_path):

@@ -4,12 +4,11 @@
 // Thread safety: the handler is called from one thread a connection.
 #pragma once
 
-#include <atomic>
 #include <functional>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
+
+#include "support/scripted_server.h"
 
 namespace alnair::testing {
 
@@ -19,26 +18,16 @@ class ScriptedRedis {
   using Handler = std::function<std::string(const std::vector<std::string>& arguments)>;
 
   explicit ScriptedRedis(Handler handler);
-  ~ScriptedRedis();
 
-  int port() const { return port_; }
-  std::string url() const { return "redis://127.0.0.1:" + std::to_string(port_); }
+  int port() const { return server_.port(); }
+  std::string url() const { return "redis://127.0.0.1:" + std::to_string(port()); }
 
   // What a server in cluster mode says to HELLO, and to CLUSTER SLOTS when all slots are its own.
   static std::string hello(const std::string& mode = "standalone", const std::string& version = "6.2.0");
   std::string all_slots() const;
 
  private:
-  void serve(int connection);
-
-  const Handler handler_;
-  int listener_ = -1;
-  int port_ = 0;
-  std::mutex mutex_;
-  std::vector<int> connections_;      // guarded by mutex_
-  std::vector<std::thread> threads_;  // guarded by mutex_
-  bool stopping_ = false;             // guarded by mutex_
-  std::thread accepter_;
+  ScriptedServer server_;
 };
 
 }  // namespace alnair::testing

@@ -32,6 +32,7 @@ struct ManagerOptions {
   std::optional<S3Credentials> s3_credentials;  // given to the manager, which lists with them; else those that it knows
   std::string s3_region;
   std::string s3_endpoint_url;
+  std::string tls_cert, tls_key;  // PEM files: this client's certificate, where the manager wants one
 };
 
 struct JobOptions {

@@ -89,7 +89,13 @@ void Flusher::run() {
     const Round round = run_once();
     pause = pace_.pause(frequency, round.seconds, round.written_chunks, round.refused_chunks);
     lock.lock();
+    last_round_ = round;
   }
+}
+
+Flusher::Round Flusher::last_round() const {
+  const std::lock_guard lock(mutex_);
+  return last_round_;
 }
 
 bool Flusher::elect() {

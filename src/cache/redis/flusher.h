@@ -54,6 +54,9 @@ class Flusher {
   // is flushed. Where another one has it, a later call may start it.
   bool start(LockFile* locks = nullptr, const std::string& name = {});
 
+  // What the thread's last round did.
+  Round last_round() const;
+
   // One round, on this thread; `all`: whatever there is, however much room Redis has.
   Round run_once(bool all = false);
 
@@ -93,8 +96,9 @@ class Flusher {
   std::optional<std::uint64_t> evicted_;
   bool held_ = false;
   LockFile::Guard alone_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
+  Round last_round_;       // guarded by mutex_, as what follows
   bool stopping_ = false;
   std::thread thread_;
 };

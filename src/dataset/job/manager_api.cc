@@ -14,8 +14,10 @@ constexpr std::uint64_t kLargestAnswer = 4ull << 30;  // a manifest of a hundred
 
 }  // namespace
 
-ManagerApi::ManagerApi(const std::string& url, const std::string& ca_bundle)
+ManagerApi::ManagerApi(const std::string& url, const std::string& ca_bundle, std::string tls_cert, std::string tls_key)
     : url_(parse_endpoint_url(url, "manager").url()),
+      tls_cert_(std::move(tls_cert)),
+      tls_key_(std::move(tls_key)),
       http_(make_http_client({.threads = 1, .max_connections = 1, .max_requests = 1, .ca_bundle = ca_bundle})) {}
 
 HttpResponse ManagerApi::send(HttpMethod method, const std::string& path, const std::string& token, std::string body) {
@@ -27,6 +29,8 @@ HttpResponse ManagerApi::send(HttpMethod method, const std::string& path, const 
   request.body = std::move(body);
   request.timeout = timeout_;
   request.stall_timeout = timeout_;
+  request.client_certificate = tls_cert_;
+  request.client_key = tls_key_;
   request.max_body_bytes = kLargestAnswer;
   HttpResponse response = http_->call(std::move(request), interrupt_);
   if (response.failure != HttpFailure::kNone)

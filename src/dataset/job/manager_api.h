@@ -30,8 +30,9 @@ class ManagerFailure : public std::runtime_error {
 
 class ManagerApi {
  public:
-  // Throws ConfigError.
-  explicit ManagerApi(const std::string& url, const std::string& ca_bundle = "");
+  // `tls_cert` and `tls_key`: the client's own. Throws ConfigError.
+  explicit ManagerApi(const std::string& url, const std::string& ca_bundle = "", std::string tls_cert = "",
+                      std::string tls_key = "");
 
   // Called every 100 ms while a call waits; may throw. And how long a call may take.
   void set_interrupt(std::function<void()> interrupt) { interrupt_ = std::move(interrupt); }
@@ -46,7 +47,7 @@ class ManagerApi {
  private:
   HttpResponse send(HttpMethod method, const std::string& path, const std::string& token, std::string body);
 
-  std::string url_;
+  std::string url_, tls_cert_, tls_key_;
   std::shared_ptr<HttpClient> http_;
   std::function<void()> interrupt_;
   std::chrono::milliseconds timeout_{30'000};

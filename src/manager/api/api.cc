@@ -36,8 +36,8 @@ std::string name_of(const Route& route) { return route.method + " " + route.patt
 }  // namespace
 
 Api::Api(Services services) : services_(std::move(services)) {
-  for (auto routes :
-       {client_routes(services_), job_routes(services_), dataset_routes(services_), status_routes(services_, metrics_)})
+  for (auto routes : {client_routes(services_), job_routes(services_), dataset_routes(services_),
+                      overview_routes(services_), status_routes(services_, metrics_)})
     std::move(routes.begin(), routes.end(), std::back_inserter(routes_));
   for (const Route& route : routes_) metrics_.add_route(name_of(route));
 }
@@ -89,6 +89,9 @@ Response Api::serve(const Request& request, const Route*& route) {
       continue;
     }
     route = &candidate;
+    // What asks for health (Kubernetes' probes) has no certificate.
+    if (!request.certificate_refusal.empty() && candidate.pattern != "/healthz" && candidate.pattern != "/readyz")
+      throw Problem(403, "client-certificate", request.certificate_refusal);
     return candidate.serve(admit(request, candidate, std::move(*parameters)));
   }
   if (allowed.empty()) throw Problem(404, "unknown-path", "there is nothing at this path");

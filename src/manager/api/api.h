@@ -3,6 +3,7 @@
 // Thread-safe.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,11 +11,13 @@
 
 #include "alnair/catalog/catalog.h"
 #include "manager/api/http_metrics.h"
+#include "manager/cache/job_cache.h"
 #include "manager/config/config.h"
 #include "manager/http/message.h"
 #include "manager/service/clients.h"
 #include "manager/service/jobs.h"
 #include "manager/service/listings.h"
+#include "manager/service/usage.h"
 
 namespace alnair::manager {
 
@@ -25,9 +28,12 @@ struct Services {
   Clients& clients;
   Listings& listings;
   Jobs& jobs;
+  UsageTotals& usage;
+  JobCache& cache;
   std::string admin_token_hash;
   std::function<bool()> stopping;
   std::function<std::uint64_t()> connections;
+  std::chrono::steady_clock::time_point started;
 };
 
 // Who may send a request. kOwner: a job's token for that job, a session of its client, or the administrator.
@@ -51,6 +57,7 @@ struct Route {
 std::vector<Route> client_routes(Services& services);
 std::vector<Route> job_routes(Services& services);
 std::vector<Route> dataset_routes(Services& services);
+std::vector<Route> overview_routes(Services& services);
 std::vector<Route> status_routes(Services& services, HttpMetrics& metrics);
 
 class Api {

@@ -6,11 +6,13 @@
 #include "manager/api/api.h"
 #include "manager/api/fields.h"
 #include "manager/api/json.h"
+#include "manager/records/json.h"
 
 namespace alnair::manager {
 namespace {
 
 constexpr std::size_t kLongestSecret = 4096;
+constexpr std::uint64_t kMostBytes = 1ull << 60, kMostRequests = 1'000'000;
 
 std::string client_name(Fields& fields, const char* field) {
   std::string name = fields.text(field, 64);
@@ -42,9 +44,19 @@ std::optional<S3Auth> s3_auth(const nlohmann::json* object) {
   return auth;
 }
 
+std::optional<Quota> quota(const nlohmann::json* object) {
+  if (object == nullptr) return std::nullopt;
+  Fields fields(*object, "quota");
+  const Quota quota{fields.number("cached_bytes", kMostBytes).value_or(0),
+                    fields.number("s3_requests_per_second", kMostRequests).value_or(0)};
+  fields.end();
+  return quota;
+}
+
 nlohmann::json to_json(const ClientInfo& client) {
   return {{"name", client.name},      {"domain", client.domain},         {"enabled", client.enabled},
-          {"s3", client.has_s3_auth}, {"created_ms", client.created_ms}, {"sessions", client.sessions}};
+          {"s3", client.has_s3_auth}, {"created_ms", client.created_ms}, {"sessions", client.sessions},
+          {"quota", to_json(client.quota)}};
 }
 
 Response connect(Services& services, const Call& call) {
@@ -78,8 +90,9 @@ Response change_client(Services& services, const Call& call) {
   std::optional<std::string> secret;
   if (body.contains("password")) secret = password(fields);
   const auto enabled = fields.boolean("enabled");
+  const auto limits = quota(fields.object("quota", false));
   fields.end();
-  services.clients.change(call.parameters.front(), secret, enabled);
+  services.clients.change(call.parameters.front(), secret, enabled, limits);
   return no_content();
 }
 

@@ -73,6 +73,7 @@ Response heartbeat(Services& services, const Call& call) {
   fields.end();
   const std::string text = report == nullptr ? "" : object_text(report, 16 << 10, "report");
   const JobView job = services.jobs.heartbeat(call.parameters.front(), text);
+  if (report != nullptr) services.usage.reported(job.record.id, *report, std::chrono::steady_clock::now());
   return json_response(200, {{"id", job.record.id},
                              {"state", to_string(job.record.state)},
                              {"version", job.record.version},

@@ -31,6 +31,7 @@ struct CopyPlan {
   std::string prefix;             // of the keys; empty: all
   std::vector<std::string> keys;  // exactly these; empty: all
   std::uint64_t bytes_per_s = 0;  // of a copy; 0: as fast as it goes
+  std::uint64_t most_bytes = UINT64_MAX;  // that a copy may leave cached of the dataset: its client's quota
   std::vector<OpenChunks> kept;   // datasets whose chunks are not evicted
 };
 
@@ -38,7 +39,7 @@ struct CopyPlan {
 struct CopyStatus {
   Work work = Work::kCopy;
   bool running = false;
-  bool full = false;    // a copy ended because the tiers take no more
+  bool full = false;    // a copy ended because the tiers, or its client's quota, take no more
   std::string failure;  // it ended because of that; or why the last object that failed did
   std::uint64_t objects = 0;                          // looked at so far
   std::uint64_t redis_bytes = 0, directory_bytes = 0;  // of them, where they were found or put

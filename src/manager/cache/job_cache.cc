@@ -58,14 +58,24 @@ void JobCache::dismiss(const std::string& job) {
 }
 
 void JobCache::reconcile() {
+  const SharedUse use = domains_.use();
+  {
+    const std::lock_guard lock(mutex_);
+    use_ = use;
+  }
   if (users_) users_->reconcile();
 }
 
+SharedUse JobCache::use() const {
+  const std::lock_guard lock(mutex_);
+  return use_;
+}
+
 void JobCache::copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job,
-                    Copies::Done done) {
-  if (copies_.start(dataset.id, job, {}, opener(dataset, domain), done)) return;
+                    const CopyPlan& plan, Copies::Done done) {
+  if (copies_.start(dataset.id, job, plan, opener(dataset, domain), done)) return;
   copies_.cancel(dataset.id);
-  copies_.start(dataset.id, job, {}, opener(dataset, domain), std::move(done));
+  copies_.start(dataset.id, job, plan, opener(dataset, domain), std::move(done));
 }
 
 void JobCache::work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan) {

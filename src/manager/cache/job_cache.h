@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -31,6 +32,9 @@ class JobCache {
   JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source);
 
   bool fillable() const { return domains_.fillable(); }
+  const std::shared_ptr<redis::Client>& redis() const { return domains_.redis(); }
+  bool has_directory() const { return !options_.tiers.directory.empty(); }
+  SharedUse use() const;  // as reconcile() last found it
   bool makes_users() const { return users_.has_value(); }
 
   // The URL by which a job of that domain reaches Redis, with its password in it; empty: there is no Redis.
@@ -43,7 +47,8 @@ class JobCache {
   void reconcile();
 
   // Copies the version of a dataset that `dataset` has, for a job (Copies::start). Other work on it ends.
-  void copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job, Copies::Done done);
+  void copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job, const CopyPlan& plan,
+            Copies::Done done);
   // The same as `plan` says, for whoever asks. Problem: 409 other work goes on.
   void work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan);
   Copies& copies() { return copies_; }
@@ -59,6 +64,8 @@ class JobCache {
   const std::shared_ptr<Catalog> catalog_;
   const OpenSource open_source_;
   Domains domains_;
+  mutable std::mutex mutex_;
+  SharedUse use_;  // guarded by mutex_
   std::optional<RedisUsers> users_;
   Copies copies_;  // last: its threads use the rest
 };

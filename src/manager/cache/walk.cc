@@ -101,7 +101,11 @@ class Walk {
     for (std::size_t i = 0; i < window.size(); ++i)
       if (!before[i].cached()) absent.push_back(window[i]);
     reports_.change([&](CopyStatus& status) { count(chunks_, window, before, status); });
-    if (absent.empty()) return true;
+    const bool over = keep_within_quota(before, window, absent);
+    if (absent.empty()) {
+      reports_.change([&](CopyStatus& status) { status.full = over; });
+      return !over;
+    }
     const auto errors = chunks_.bring(absent, reports_.check);
     const auto after = chunks_.find(absent);
     std::set<std::uint64_t> failed;
@@ -117,8 +121,9 @@ class Walk {
         ++refused;
       }
     }
-    const bool full = refused > 0 && taken == 0;
+    const bool full = over || (refused > 0 && taken == 0);
     copied_ += taken;
+    cached_ += taken;
     failures_ += failed.size();
     reports_.change([&](CopyStatus& status) {
       count(chunks_, absent, after, status);
@@ -129,6 +134,22 @@ class Walk {
     });
     pace();
     return !full && (copied_ > 0 || failures_ < kHopeless);
+  }
+
+  // Leaves of `absent` what the quota has room for. Whether that is not all.
+  bool keep_within_quota(const std::vector<FoundChunk>& before, const Window& window, Window& absent) {
+    for (std::size_t i = 0; i < window.size(); ++i)
+      if (before[i].cached()) cached_ += chunks_.bytes_of(window[i]);
+    std::uint64_t room = plan_.most_bytes > cached_ ? plan_.most_bytes - cached_ : 0;
+    const auto left_out = std::find_if(absent.begin(), absent.end(), [&](const ChunkOf& chunk) {
+      const std::uint64_t bytes = chunks_.bytes_of(chunk);
+      if (bytes > room) return true;
+      room -= bytes;
+      return false;
+    });
+    const bool over = left_out != absent.end();
+    absent.erase(left_out, absent.end());
+    return over;
   }
 
   // Every read is checked against the hash, and what is damaged goes.
@@ -174,7 +195,7 @@ class Walk {
   const CopyPlan& plan_;
   const WalkReports& reports_;
   const Clock::time_point begun_ = Clock::now();
-  std::uint64_t copied_ = 0, failures_ = 0;
+  std::uint64_t copied_ = 0, failures_ = 0, cached_ = 0;
   std::set<ContentHash> kept_;
 };
 

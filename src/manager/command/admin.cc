@@ -19,6 +19,7 @@
 #include "manager/daemon/client_conf.h"
 #include "manager/daemon/job_file.h"
 #include "manager/identity/crypto.h"
+#include "manager/server/manager.h"
 #include "manager/server/state_files.h"
 #include "manager/service/clients.h"
 #include "manager/service/time.h"
@@ -36,7 +37,7 @@ std::string variable(const char* name) {
 
 Arguments parse(const std::vector<std::string>& rest, std::set<std::string> options = {},
                 std::set<std::string> flags = {}) {
-  options.insert({"config", "manager"});
+  options.insert({"config", "manager", "ca", "cert", "key"});
   flags.insert("json");
   return parse_arguments(rest, options, flags);
 }
@@ -52,7 +53,11 @@ Config config_of(const Arguments& arguments) {
 // The manager that --manager or ALNAIR_MANAGER names, else this host's, with the administrator's token.
 class Admin {
  public:
-  explicit Admin(const Arguments& arguments) : api_(url(arguments)), token_(token(arguments)) {}
+  explicit Admin(const Arguments& arguments)
+      : api_(url(arguments), file(arguments, "ca", "ALNAIR_MANAGER_TLS_CA"),
+             file(arguments, "cert", "ALNAIR_MANAGER_TLS_CLIENT_CERT"),
+             file(arguments, "key", "ALNAIR_MANAGER_TLS_CLIENT_KEY")),
+        token_(token(arguments)) {}
 
   json call(HttpMethod method, const std::string& path, const json& body = nullptr) {
     try {
@@ -76,7 +81,14 @@ class Admin {
  private:
   static std::string url(const Arguments& arguments) {
     if (auto text = arguments.value("manager", variable("ALNAIR_MANAGER")); !text.empty()) return text;
-    return fmt::format("http://127.0.0.1:{}", config_of(arguments).port);
+    const Config config = config_of(arguments);
+    // A certificate is for names more often than for addresses.
+    return config.tls_certificate.empty() ? fmt::format("http://127.0.0.1:{}", config.port)
+                                          : fmt::format("https://localhost:{}", config.port);
+  }
+
+  static std::string file(const Arguments& arguments, const char* option, const char* name) {
+    return arguments.value(option, variable(name));
   }
 
   ManagerApi api_;
@@ -151,10 +163,13 @@ int clients_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest);
   expect_words(arguments, 0, "clients without words");
   const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/clients");
-  Rows rows = {{"NAME", "DOMAIN", "ENABLED", "S3", "SESSIONS"}};
+  const auto limit = [](const json& number, const auto& text) { return number == 0 ? "-" : text(number); };
+  Rows rows = {{"NAME", "DOMAIN", "ENABLED", "S3", "SESSIONS", "CACHED BYTES", "S3 REQUESTS/S"}};
   for (const json& client : answer.at("clients"))
     rows.push_back({client.at("name"), client.at("domain"), client.at("enabled").dump(), client.at("s3").dump(),
-                    client.at("sessions").dump()});
+                    client.at("sessions").dump(),
+                    limit(client.at("quota").at("cached_bytes"), [](const json& bytes) { return readable_bytes(bytes); }),
+                    limit(client.at("quota").at("s3_requests_per_second"), text_of)});
   return show(arguments, answer, rows);
 }
 
@@ -253,8 +268,8 @@ std::string read_password() {
 }
 
 int user_command(const std::vector<std::string>& rest) {
-  const Arguments arguments = parse(rest, {"domain"});
-  expect_words(arguments, 2, "user add|password|enable|disable|remove NAME (the password is read from stdin)");
+  const Arguments arguments = parse(rest, {"domain", "cached-bytes", "s3-requests"});
+  expect_words(arguments, 2, "user add|password|enable|disable|quota|remove NAME (the password is read from stdin)");
   const std::string &verb = arguments.words[0], &name = arguments.words[1];
   Admin admin(arguments);
   if (verb == "add") {
@@ -265,10 +280,17 @@ int user_command(const std::vector<std::string>& rest) {
     admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"password", read_password()}});
   } else if (verb == "enable" || verb == "disable") {
     admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"enabled", verb == "enable"}});
+  } else if (verb == "quota") {
+    json quota;
+    for (const auto& [option, field] : {std::pair{"cached-bytes", "cached_bytes"}, {"s3-requests", "s3_requests_per_second"}}) {
+      quota[field] = json::parse(arguments.value(option, "0"), nullptr, false);
+      if (!quota[field].is_number_unsigned()) throw UsageError(fmt::format("--{}: expected a whole number", option));
+    }
+    admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"quota", quota}});
   } else if (verb == "remove") {
     admin.call(HttpMethod::kDelete, "/v1/clients/" + name);
   } else {
-    throw UsageError(fmt::format("user {}: expected add, password, enable, disable or remove", verb));
+    throw UsageError(fmt::format("user {}: expected add, password, enable, disable, quota or remove", verb));
   }
   return 0;
 }
@@ -299,7 +321,7 @@ int reseal_command(const std::vector<std::string>& rest) {
                     [&]() -> std::string { throw ConfigError(fmt::format("{}: no such file", config.seal_key_file)); }),
                 config.seal_key_file)
           : key(config.seal_key, "ALNAIR_MANAGER_SEAL_KEY");
-  const auto records = open_sqlite_records(config.state_dir);  // its lock says that no manager runs
+  const auto records = open_records(config, config.state_dir, {});  // its lock says that no manager runs
   Clients clients(*records, present, {}, std::chrono::steady_clock::now);
   const std::size_t count = clients.reseal(fresh);
   std::printf(

@@ -35,11 +35,14 @@ Of a manager that runs; tables, or with --json what programs read:
   alnair-manager check DATASET-ID | evict DATASET-ID | cancel DATASET-ID
   alnair-manager user add NAME [--domain DOMAIN]               the password is read from stdin
   alnair-manager user password | enable | disable | remove NAME
+  alnair-manager user quota NAME [--cached-bytes N] [--s3-requests N]   0, or left out: without limit
   alnair-manager token                                         the administrator's, for curl
   alnair-manager reseal --new-key-file FILE                    S3 secrets under a new key, while no manager runs
 
 They speak to --manager URL ($ALNAIR_MANAGER), else to this host's, with $ALNAIR_MANAGER_ADMIN_TOKEN, else with the token in
-the state directory. FILE of a configuration is $ALNAIR_MANAGER_CONFIG, or none: then defaults and the environment (ALNAIR_MANAGER_...) count.
+the state directory. --ca FILE ($ALNAIR_MANAGER_TLS_CA) is whom to trust over TLS, --cert FILE and --key FILE
+($ALNAIR_MANAGER_TLS_CLIENT_CERT, ..._KEY) are the certificate to show. FILE of a configuration is
+$ALNAIR_MANAGER_CONFIG, or none: then defaults and the environment (ALNAIR_MANAGER_...) count.
 )";
 
 void print(const std::string& text) {

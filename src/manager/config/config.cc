@@ -20,7 +20,8 @@ namespace {
 constexpr std::string_view kPrefix = "ALNAIR_MANAGER_";
 // Read by clients of a manager, and no keys of its configuration.
 constexpr std::string_view kOfClients[] = {"ALNAIR_MANAGER_USERNAME", "ALNAIR_MANAGER_PASSWORD",
-                                           "ALNAIR_MANAGER_TLS_CA", "ALNAIR_MANAGER_ADMIN_TOKEN",
+                                           "ALNAIR_MANAGER_TLS_CA", "ALNAIR_MANAGER_TLS_CLIENT_CERT",
+                                           "ALNAIR_MANAGER_TLS_CLIENT_KEY", "ALNAIR_MANAGER_ADMIN_TOKEN",
                                            "ALNAIR_MANAGER_CONFIG"};
 
 struct Key {
@@ -116,6 +117,24 @@ Key redis_url(const char* section, const char* name, std::string Config::*member
           }};
 }
 
+// Shown without what stands before the host's name: it may be a password.
+Key mongodb_uri(const char* section, const char* name, std::string Config::*member) {
+  Key key = text(section, name, member);
+  key.read = [=](Config& config, const std::string& value, const std::string& where) {
+    if (!value.empty() && !value.starts_with("mongodb://") && !value.starts_with("mongodb+srv://"))
+      throw ConfigError(fmt::format("{}: expected mongodb://HOST[:PORT],.../DATABASE?OPTIONS", where));
+    config.*member = value;
+  };
+  key.show = [=](const Config& config) {
+    std::string shown = config.*member;
+    const std::size_t start = shown.find("://"), end = shown.rfind('@');
+    if (start != std::string::npos && end != std::string::npos && end > start)
+      shown.replace(start + 3, end - start - 3, "(hidden)");
+    return shown;
+  };
+  return key;
+}
+
 const std::vector<Key>& keys() {
   static const std::vector<Key> table = {
       text("manager", "bind", &Config::bind),
@@ -137,6 +156,12 @@ const std::vector<Key>& keys() {
       redis_url("redis", "shared_url", &Config::redis_shared_url),
       text("redis_proxy", "host", &Config::redis_proxy_host),
       number("redis_proxy", "port", &Config::redis_proxy_port, 1, 65535, "a port"),
+      boolean("manager", "standby", &Config::standby),
+      path("tls", "certificate", &Config::tls_certificate),
+      path("tls", "key", &Config::tls_key),
+      path("tls", "client_ca", &Config::tls_client_ca),
+      mongodb_uri("mongodb", "uri", &Config::mongodb_uri),
+      number("mongodb", "lease", &Config::mongodb_lease, 1, 3'600, "seconds"),
       number("limits", "max_body", &Config::max_body, 1'024, 64 << 20, "bytes"),
       number("limits", "max_header", &Config::max_header, 4'096, 1 << 20, "bytes"),
       number("limits", "max_connections", &Config::max_connections, 16, 1'000'000, "connections"),
@@ -156,20 +181,18 @@ std::string suggestion(const std::string& wanted, const std::vector<std::string>
   return nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest.front());
 }
 
-void read_file(Config& config, const std::string& file_path) {
-  const auto file = IniFile::load(file_path);
-  if (!file) throw ConfigError(fmt::format("{}: no such file", file_path));
-  for (const IniSection& section : file->sections()) {
+void read_file(Config& config, const IniFile& file) {
+  for (const IniSection& section : file.sections()) {
     std::vector<std::string> names, sections;
     for (const Key& key : keys()) {
       if (section.name == key.section) names.push_back(key.name);
       if (sections.empty() || sections.back() != key.section) sections.push_back(key.section);
     }
     if (names.empty())
-      throw ConfigError(fmt::format("{}, line {}: unknown section [{}]{}", file_path, section.line, section.name,
+      throw ConfigError(fmt::format("{}, line {}: unknown section [{}]{}", file.path(), section.line, section.name,
                                     suggestion(section.name, sections)));
     for (const auto& [name, entry] : section.entries) {
-      const std::string where = fmt::format("{}, {}", file->position(entry), name);
+      const std::string where = fmt::format("{}, {}", file.position(entry), name);
       const auto key = std::find_if(keys().begin(), keys().end(), [&, &entry_name = name](const Key& candidate) {
         return section.name == candidate.section && entry_name == candidate.name;
       });
@@ -210,12 +233,13 @@ std::string default_state_dir() {
   throw ConfigError("there is no home directory to keep state in; set state_dir or ALNAIR_MANAGER_STATE_DIR");
 }
 
-}  // namespace
-
-Config load_config(const std::string& file, const std::map<std::string, std::string>& environment) {
+Config completed(const IniFile* file, const std::map<std::string, std::string>& environment) {
   Config config;
-  if (!file.empty()) read_file(config, file);
+  if (file != nullptr) read_file(config, *file);
   read_environment(config, environment);
+  if (config.tls_certificate.empty() != config.tls_key.empty() ||
+      (config.tls_certificate.empty() && !config.tls_client_ca.empty()))
+    throw ConfigError("[tls]: certificate and key belong together, and client_ca needs them");
   if (config.state_dir.empty()) config.state_dir = default_state_dir();
   if (config.seal_key_file.empty()) config.seal_key_file = config.state_dir + "/seal.key";
   if (config.enable_proxy && config.redis_proxy_host.empty())
@@ -223,6 +247,21 @@ Config load_config(const std::string& file, const std::map<std::string, std::str
   if (config.redis_url.empty() && (config.enable_proxy || !config.redis_shared_url.empty()))
     throw ConfigError("[redis] url is missing: the manager reaches the servers by it, and not through a proxy");
   return config;
+}
+
+}  // namespace
+
+Config load_config(const std::string& path, const std::map<std::string, std::string>& environment) {
+  if (path.empty()) return completed(nullptr, environment);
+  const auto file = IniFile::load(path);
+  if (!file) throw ConfigError(fmt::format("{}: no such file", path));
+  return completed(&*file, environment);
+}
+
+Config parse_config(std::string_view text, const std::string& path,
+                    const std::map<std::string, std::string>& environment) {
+  const IniFile file = IniFile::parse(text, path);
+  return completed(&file, environment);
 }
 
 std::map<std::string, std::string> manager_environment() {

@@ -31,12 +31,20 @@ struct Config {
   bool enable_proxy = false;         // jobs reach Redis through [redis_proxy]
   std::uint64_t shutdown = 20;       // seconds that SIGTERM may take
   std::string log_format = "text";   // text, json
+  bool standby = false;              // where another manager has the records: wait for its end
   // [redis]
   std::string redis_url;         // as the manager reaches the servers; empty: there is no Redis
   std::string redis_shared_url;  // what all jobs get, where the servers forbid ACL: no isolation
   // [redis_proxy]
   std::string redis_proxy_host;
   std::uint16_t redis_proxy_port = 6379;
+  // [tls]
+  std::string tls_certificate;  // PEM; empty: no TLS
+  std::string tls_key;
+  std::string tls_client_ca;  // whose certificates clients must have; empty: none are wanted
+  // [mongodb]
+  std::string mongodb_uri;           // empty: SQLite in state_dir
+  std::uint64_t mongodb_lease = 20;  // seconds without a sign of life after which another manager may take over
   // [limits]
   std::uint64_t max_body = 1 << 20;     // bytes of a request's body
   std::uint64_t max_header = 16 << 10;  // bytes of a request's line and headers
@@ -52,6 +60,10 @@ struct Config {
 
 // Reads `path` (empty: no file) and the environment (name to value). Throws ConfigError.
 Config load_config(const std::string& path, const std::map<std::string, std::string>& environment);
+
+// The same, of a file's text.
+Config parse_config(std::string_view text, const std::string& path,
+                    const std::map<std::string, std::string>& environment);
 
 // The process's variables that begin with ALNAIR_MANAGER_.
 std::map<std::string, std::string> manager_environment();

@@ -46,6 +46,8 @@ ManagerOptions read_client_conf(const std::string& path) {
     throw ConfigError(fmt::format("{}: server_port: expected a port from 1 to 65535", path));
   ManagerOptions options;
   options.ca_bundle = manager.optional("tls_ca");
+  options.tls_cert = manager.optional("tls_cert");
+  options.tls_key = manager.optional("tls_key");
   const bool v6 = address.find(':') != std::string::npos && address.front() != '[';
   options.url = fmt::format("{}://{}:{}", options.ca_bundle.empty() ? "http" : "https",
                             v6 ? "[" + address + "]" : address, number);

@@ -6,6 +6,7 @@
 //   aws_session_token, region_name,             username = alice
 //   endpoint_url  (optional)                    password = …
 //                                               tls_ca = /etc/ssl/manager.pem   (optional: then TLS is spoken)
+//                                               tls_cert, tls_key = …           (optional: the client's certificate)
 #pragma once
 
 #include <string>

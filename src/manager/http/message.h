@@ -18,7 +18,8 @@ struct Request {
   std::string token;                         // of "Authorization: Bearer TOKEN"; empty: none was sent
   std::string content_type;
   std::string body;
-  std::string peer;  // address
+  std::string peer;                 // address
+  std::string certificate_refusal;  // why the client's certificate is no good where one is wanted; empty: all is well
 };
 
 struct Response {

@@ -4,19 +4,22 @@
 // 2. A worker takes it, calls the handler, leaves the answer in the exchange, and resumes the connection.
 // 3. The loop calls access() again, which hands the answer over; completed() ends the exchange.
 // A thread looks every second for connections whose request takes too long to arrive, and shuts their sockets down: the
-// loop then sees them closed. libmicrohttpd's own time-out starts again with each byte, which a slow sender uses.
+// loop then sees them closed; it also looks whether certificates have changed.
+// libmicrohttpd's own time-out starts again with each byte, which a slow sender uses.
 #include "manager/http/server.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <vector>
@@ -31,6 +34,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::string_view kBearer = "Bearer ";
 constexpr std::uint64_t kDroppedBodies = 8;  // times max_body_bytes
 
 // A connection's time: guarded by the server's mutex.
@@ -38,6 +42,8 @@ struct Connection {
   int socket = -1;
   Clock::time_point deadline;  // by which the next request must have arrived
   bool cut = false;
+  std::shared_ptr<const Tls::Credentials> credentials = {};  // of its session; null: no TLS
+  std::optional<std::string> refusal = {};                   // of its client's certificate, once that was looked at
 };
 
 struct Exchange {
@@ -46,11 +52,30 @@ struct Exchange {
   Response response;
   bool answered = false;  // `response` is to be sent; written before the connection is resumed
   bool started = false;   // access() has seen the headers
+  bool close = false;     // the connection ends with the answer
 };
 
 std::string_view find_header(MHD_Connection* connection, const char* name) {
   const char* value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
   return value == nullptr ? std::string_view() : value;
+}
+
+// Where a body ends must be beyond doubt: what a proxy in front took for a body, a server must not take for a request.
+bool is_ambiguous(MHD_Connection* connection) {
+  struct Counts {
+    int lengths = 0, encodings = 0, hosts = 0;
+  } counts;
+  MHD_get_connection_values(
+      connection, MHD_HEADER_KIND,
+      [](void* closure, MHD_ValueKind, const char* name, const char*) {
+        auto& seen = *static_cast<Counts*>(closure);
+        seen.lengths += strcasecmp(name, "Content-Length") == 0;
+        seen.encodings += strcasecmp(name, "Transfer-Encoding") == 0;
+        seen.hosts += strcasecmp(name, "Host") == 0;
+        return MHD_YES;
+      },
+      &counts);
+  return counts.lengths + counts.encodings > 1 || counts.hosts > 1;
 }
 
 std::string peer_address(MHD_Connection* connection) {
@@ -64,24 +89,40 @@ std::string peer_address(MHD_Connection* connection) {
   return text;
 }
 
+// Schemes are compared without regard to case.
+bool is_bearer(std::string_view authorization) {
+  return authorization.size() >= kBearer.size() && strncasecmp(authorization.data(), kBearer.data(), kBearer.size()) == 0;
+}
+
 class MicrohttpdServer final : public Server {
  public:
   MicrohttpdServer(const ServerOptions& options, Handler handler)
-      : options_(options), handler_(std::move(handler)), listener_(listen_on(options.address, options.port)) {
+      : options_(options),
+        handler_(std::move(handler)),
+        tls_(options.tls.certificate.empty() ? nullptr : std::make_unique<Tls>(options.tls)),
+        listener_(listen_on(options.address, options.port)) {
     port_ = bound_port(listener_.get());
     const BlockSignals block;
-    const MHD_OptionItem items[] = {
+    std::vector<MHD_OptionItem> items = {
         {MHD_OPTION_LISTEN_SOCKET, listener_.get(), nullptr},
         {MHD_OPTION_CONNECTION_LIMIT, static_cast<std::intptr_t>(options.max_connections), nullptr},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, static_cast<std::intptr_t>(options.max_header_bytes), nullptr},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, static_cast<std::intptr_t>(2 * options.max_header_bytes), nullptr},
         {MHD_OPTION_CONNECTION_TIMEOUT, static_cast<std::intptr_t>(options.idle_timeout.count()), nullptr},
         {MHD_OPTION_NOTIFY_CONNECTION, reinterpret_cast<std::intptr_t>(&notify_connection), this},
         {MHD_OPTION_NOTIFY_COMPLETED, reinterpret_cast<std::intptr_t>(&completed), this},
         {MHD_OPTION_URI_LOG_CALLBACK, reinterpret_cast<std::intptr_t>(&started), this},
-        {MHD_OPTION_UNESCAPE_CALLBACK, reinterpret_cast<std::intptr_t>(&leave_escaped), this},
-        {MHD_OPTION_END, 0, nullptr}};
-    daemon_ = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME, 0, nullptr,
-                               nullptr, &access, this, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
+        {MHD_OPTION_UNESCAPE_CALLBACK, reinterpret_cast<std::intptr_t>(&leave_escaped), this}};
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME;
+    std::shared_ptr<const Tls::Credentials> credentials;
+    if (tls_ != nullptr) {  // sessions get their own credentials when they begin; these make libmicrohttpd speak TLS
+      flags |= MHD_USE_TLS;
+      credentials = tls_->current();
+      items.push_back({MHD_OPTION_HTTPS_MEM_CERT, 0, const_cast<char*>(credentials->certificate.c_str())});
+      items.push_back({MHD_OPTION_HTTPS_MEM_KEY, 0, const_cast<char*>(credentials->key.c_str())});
+      items.push_back({MHD_OPTION_HTTPS_PRIORITIES, 0, const_cast<char*>("NORMAL:-VERS-TLS1.0:-VERS-TLS1.1")});
+    }
+    items.push_back({MHD_OPTION_END, 0, nullptr});
+    daemon_ = MHD_start_daemon(flags, 0, nullptr, nullptr, &access, this, MHD_OPTION_ARRAY, items.data(), MHD_OPTION_END);
     if (daemon_ == nullptr) throw ConfigError(fmt::format("cannot serve HTTP on {} port {}", options.address, port_));
     for (int i = 0; i < options.workers; ++i) threads_.emplace_back([this] { work(); });
     threads_.emplace_back([this] { cut_slow_connections(); });
@@ -182,15 +223,39 @@ class MicrohttpdServer final : public Server {
     Request& request = exchange.request;
     request.method = method;
     request.peer = peer_address(exchange.connection);
+    request.certificate_refusal = certificate_refusal(exchange.connection);
     request.content_type = find_header(exchange.connection, "Content-Type");
     const std::string_view authorization = find_header(exchange.connection, "Authorization");
-    constexpr std::string_view kBearer = "Bearer ";
-    if (authorization.starts_with(kBearer)) request.token = authorization.substr(kBearer.size());
+    if (is_ambiguous(exchange.connection)) {
+      exchange.close = true;
+      refuse(exchange, {400, "ambiguous-request", "expected one Host, and one Content-Length or Transfer-Encoding at most"});
+      return send(exchange);
+    }
+    if (is_bearer(authorization)) request.token = authorization.substr(kBearer.size());
+    const auto* size = MHD_get_connection_info(exchange.connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    if (size != nullptr && size->header_size > options_.max_header_bytes) {
+      refuse(exchange, {431, "header-too-large",
+                        fmt::format("the request's line and headers are larger than {} bytes", options_.max_header_bytes)});
+      return send(exchange);
+    }
     const std::string text(find_header(exchange.connection, "Content-Length"));
     const std::uint64_t length = text.size() > 18 ? UINT64_MAX : std::strtoull(text.c_str(), nullptr, 10);
     if (length > options_.max_body_bytes) refuse_body(exchange, options_.max_body_bytes);
     // Most clients look for an answer when they have sent all: a body that is not much too large is read, and dropped.
     return length > kDroppedBodies * options_.max_body_bytes ? send(exchange) : MHD_YES;
+  }
+
+  // Looked at once a connection.
+  std::string certificate_refusal(MHD_Connection* connection) const {
+    Connection* state = connection_state(connection);
+    if (tls_ == nullptr || state == nullptr) return "";
+    if (!state->refusal) state->refusal = tls_->refusal(session_of(connection));
+    return *state->refusal;
+  }
+
+  static gnutls_session_t session_of(MHD_Connection* connection) {
+    const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    return static_cast<gnutls_session_t>(info->tls_session);
   }
 
   void enqueue(Exchange& exchange) {
@@ -219,7 +284,7 @@ class MicrohttpdServer final : public Server {
     for (const auto& [name, value] : response.headers) MHD_add_response_header(answer, name.c_str(), value.c_str());
     {
       const std::lock_guard lock(mutex_);
-      if (stopping_) MHD_add_response_header(answer, "Connection", "close");
+      if (stopping_ || exchange.close) MHD_add_response_header(answer, "Connection", "close");
     }
     const MHD_Result result = MHD_queue_response(exchange.connection, static_cast<unsigned>(response.status), answer);
     MHD_destroy_response(answer);
@@ -243,6 +308,10 @@ class MicrohttpdServer final : public Server {
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
       const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
       auto* state = new Connection{info->connect_fd, server.next_deadline()};
+      if (server.tls_ != nullptr) {
+        state->credentials = server.tls_->current();
+        server.tls_->begin(session_of(connection), *state->credentials);
+      }
       server.connections_.insert(state);
       *context = state;
     } else {  // its socket is closed after this
@@ -259,6 +328,11 @@ class MicrohttpdServer final : public Server {
   void cut_slow_connections() {
     std::unique_lock lock(mutex_);
     while (!ended_.wait_for(lock, std::chrono::seconds(1), [&] { return refusing_; })) {
+      if (tls_ != nullptr) {
+        lock.unlock();
+        tls_->reload_if_changed();
+        lock.lock();
+      }
       const auto now = Clock::now();
       for (Connection* connection : connections_) {
         if (connection->cut || now < connection->deadline) continue;
@@ -290,6 +364,7 @@ class MicrohttpdServer final : public Server {
 
   const ServerOptions options_;
   const Handler handler_;
+  const std::unique_ptr<Tls> tls_;  // null: clear text
   FileDescriptor listener_;
   std::uint16_t port_ = 0;
   MHD_Daemon* daemon_ = nullptr;

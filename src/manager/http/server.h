@@ -4,8 +4,8 @@
 // idle or slow connection holds a descriptor and no thread. Limits: connections, bytes of headers and body, the time in
 // which a request must arrive, requests that wait for a worker.
 //
-// What does not get as far as the handler (too large, too many, malformed targets) is answered with a problem; headers
-// that are no HTTP, or too large, get libmicrohttpd's own page with a 4xx status.
+// What does not get as far as the handler (too large, too many, malformed targets) is answered with a problem; what is no
+// HTTP, or has headers of more than twice their limit, gets libmicrohttpd's own page with a 4xx status.
 #pragma once
 
 #include <chrono>
@@ -15,12 +15,14 @@
 #include <string>
 
 #include "manager/http/message.h"
+#include "manager/http/tls.h"
 
 namespace alnair::manager {
 
 struct ServerOptions {
   std::string address = "127.0.0.1";  // IPv4 or IPv6
   std::uint16_t port = 0;             // 0: a free one
+  TlsOptions tls;
   int workers = 4;
   std::size_t max_queue = 1024;              // requests that wait for a worker; then 503
   std::size_t max_body_bytes = 1 << 20;      // then 413
@@ -35,7 +37,7 @@ using Handler = std::function<Response(const Request&)>;
 
 class Server {
  public:
-  // Listens and serves at once. Throws ConfigError: the address is none, or in use.
+  // Listens and serves at once. Throws ConfigError: the address is none, or in use; or what Tls() throws.
   static std::unique_ptr<Server> start(const ServerOptions& options, Handler handler);
 
   // As stop(0 s).

@@ -79,6 +79,16 @@ void read_document(const std::string& document, JobRecord& record) {
   });
 }
 
+std::string document_of(const ClientRecord& record) { return json{{"quota", to_json(record.quota)}}.dump(); }
+
+void read_document(const std::string& document, ClientRecord& record) {
+  parse(document, [&](const json& value) {
+    if (!value.contains("quota")) return;  // of an older version
+    const json& quota = value.at("quota");
+    record.quota = {quota.at("cached_bytes"), quota.at("s3_requests_per_second")};
+  });
+}
+
 std::string document_of(const DatasetRecord& record) {
   return json{{"datasource", to_json(record.datasource)},
               {"version", record.version},

@@ -14,4 +14,8 @@ inline nlohmann::json to_json(const Qos& qos) {
           {"lazyloading", qos.lazyloading}};
 }
 
+inline nlohmann::json to_json(const Quota& quota) {
+  return {{"cached_bytes", quota.cached_bytes}, {"s3_requests_per_second", quota.s3_requests_per_second}};
+}
+
 }  // namespace alnair::manager

@@ -6,16 +6,27 @@
 // memory and reads records once, when it starts; heartbeats are not recorded.
 //
 // Thread safety: all methods may be called from any thread at once. All block, and throw CacheError: the catalog is
-// locked, full, damaged or of a newer version; the message names it.
+// locked, full, away, damaged or of a newer version; the message names it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "manager/records/state_lock.h"
+
 namespace alnair::manager {
+
+// What a client may take; 0: without limit.
+struct Quota {
+  std::uint64_t cached_bytes = 0;           // of its datasets in the shared tiers
+  std::uint64_t s3_requests_per_second = 0;  // that the manager makes for it
+
+  bool operator==(const Quota&) const = default;
+};
 
 struct ClientRecord {
   std::string name;
@@ -24,6 +35,7 @@ struct ClientRecord {
   std::string domain;    // whose cached bytes it shares; its own name unless an administrator joins several
   bool enabled = true;
   std::int64_t created_ms = 0;
+  Quota quota;
 };
 
 struct SessionRecord {
@@ -107,11 +119,27 @@ class Records {
   virtual void put_dataset(const DatasetRecord& record) = 0;
   virtual void erase_dataset(const std::string& id) = 0;
   virtual std::vector<DatasetRecord> datasets() = 0;
+
+  // False: another manager has taken the records over, for good. What is written from then on fails.
+  virtual bool held() const { return true; }
+  virtual void check() {}  // throws CacheError where the next write would be refused at once
 };
 
-// `directory` exists. Holds the file's lock as long as it lives: a second manager on it waits up to `patience_ms`, then
-// gets a CacheError.
-std::unique_ptr<Records> open_sqlite_records(const std::string& directory, std::int64_t patience_ms = 0);
+// `directory` exists. Holds its lock as long as it lives: a second manager waits with `patience`, or gets a CacheError.
+std::unique_ptr<Records> open_sqlite_records(const std::string& directory, const Patience& patience = {});
+
+struct MongodbOptions {
+  std::string uri;  // as libmongoc takes it; without a database's name: "alnair"
+  std::chrono::milliseconds lease{20'000};
+};
+
+// `directory` exists; it is locked as with SQLite. Who writes holds a lease in the database as well, renewed all the
+// time: it lapses when its holder has been gone for its length, and then whoever has waited takes it. A manager of the
+// same `directory` takes it at once, as the lock says that the one before has ended. Another one's lease is waited for
+// while it is not renewed, and with `patience` after that.
+// Throws ConfigError: the URI is none, or this program was built without MongoDB; CacheError.
+std::unique_ptr<Records> open_mongodb_records(const std::string& directory, const MongodbOptions& options,
+                                              const Patience& patience = {});
 
 // The names of states in the API and in records. Pure.
 std::string to_string(JobState state);
@@ -121,6 +149,8 @@ std::optional<JobState> job_state(const std::string& name);
 // is no such object.
 std::string document_of(const JobRecord& record);
 void read_document(const std::string& document, JobRecord& record);
+std::string document_of(const ClientRecord& record);
+void read_document(const std::string& document, ClientRecord& record);
 std::string document_of(const DatasetRecord& record);
 void read_document(const std::string& document, DatasetRecord& record);
 

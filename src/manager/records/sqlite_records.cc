@@ -2,16 +2,12 @@
 //
 // Unlike the core's catalog, which only saves work, this one holds what cannot be had again (clients, passwords). So a
 // damaged or newer file is refused, never set aside, and commits reach the disk before they are acknowledged.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 
-#include <cerrno>
-#include <chrono>
-#include <cstring>
+#include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <optional>
-#include <thread>
 
 #include "alnair/core/error.h"
 #include "catalog/sqlite.h"
@@ -21,7 +17,7 @@
 namespace alnair::manager {
 namespace {
 
-constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::int64_t kSchemaVersion = 2;
 
 constexpr char kSchema[] =
     "CREATE TABLE clients(name BLOB PRIMARY KEY, password BLOB NOT NULL, s3_auth BLOB NOT NULL, domain BLOB NOT NULL,"
@@ -32,26 +28,17 @@ constexpr char kSchema[] =
     "CREATE TABLE datasets(id BLOB PRIMARY KEY, client BLOB NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;"
     "PRAGMA user_version=1;";
 
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+// What brings a file of version i + 1 to the next one.
+constexpr const char* kMigrations[] = {
+    "ALTER TABLE clients ADD COLUMN document BLOB NOT NULL DEFAULT '{}'; PRAGMA user_version=2;"};
+static_assert(std::size(kMigrations) == kSchemaVersion - 1);
 
-FileDescriptor lock(const std::string& path, std::int64_t patience_ms) {
-  FileDescriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) throw CacheError(fmt::format("The manager's lock {} cannot be opened: {}.", path, std::strerror(errno)));
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(patience_ms);
-  while (flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR)
-      throw CacheError(fmt::format("The manager's lock {} cannot be taken: {}.", path, std::strerror(errno)));
-    if (std::chrono::steady_clock::now() >= deadline)
-      throw CacheError(fmt::format("Another manager uses this state directory: it holds {}.", path));
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  return file;
-}
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
 
 class SqliteRecords final : public Records {
  public:
-  SqliteRecords(const std::string& directory, std::int64_t patience_ms)
-      : path_(directory + "/records.sqlite"), lock_(lock(directory + "/manager.lock", patience_ms)) {
+  SqliteRecords(const std::string& directory, const Patience& patience)
+      : path_(directory + "/records.sqlite"), lock_(lock_state(directory, patience)) {
     run("it is opened", [&] {
       connection_.emplace(path_);
       connection_->run("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit=16777216");
@@ -61,9 +48,11 @@ class SqliteRecords final : public Records {
             "The manager's catalog {} is of version {}, and this alnair-manager knows versions up to {}: use the newer "
             "alnair-manager, or another state_dir.",
             path_, version, kSchemaVersion));
-      if (version == 0) {
+      if (version < kSchemaVersion) {
         SqliteTransaction transaction(*connection_, "BEGIN IMMEDIATE");
-        connection_->run(kSchema);
+        if (version == 0) connection_->run(kSchema);
+        for (std::int64_t from = std::max<std::int64_t>(version, 1); from < kSchemaVersion; ++from)
+          connection_->run(kMigrations[from - 1]);
         transaction.commit();
       }
       if (const std::string found = connection_->query_text("PRAGMA quick_check(1)"); found != "ok")
@@ -72,14 +61,16 @@ class SqliteRecords final : public Records {
   }
 
   void put_client(const ClientRecord& record) override {
+    const std::string document = document_of(record);
     run("a client is recorded", [&] {
-      sql("INSERT OR REPLACE INTO clients VALUES(?, ?, ?, ?, ?, ?)")
+      sql("INSERT OR REPLACE INTO clients VALUES(?, ?, ?, ?, ?, ?, ?)")
           .bind(1, bytes_of(record.name))
           .bind(2, bytes_of(record.password))
           .bind(3, bytes_of(record.s3_auth))
           .bind(4, bytes_of(record.domain))
           .bind(5, record.enabled ? 1 : 0)
           .bind(6, record.created_ms)
+          .bind(7, bytes_of(document))
           .step();
     });
   }
@@ -96,11 +87,13 @@ class SqliteRecords final : public Records {
   }
 
   std::vector<ClientRecord> clients() override {
-    return rows<ClientRecord>("SELECT name, password, s3_auth, domain, enabled, created_ms FROM clients ORDER BY name",
-                              [](const SqliteStatement& row) {
-                                return ClientRecord{row.text(0), row.text(1),        row.text(2),
-                                                    row.text(3), row.number(4) != 0, row.number(5)};
-                              });
+    return rows<ClientRecord>(
+        "SELECT name, password, s3_auth, domain, enabled, created_ms, document FROM clients ORDER BY name",
+        [](const SqliteStatement& row) {
+          ClientRecord record{row.text(0), row.text(1), row.text(2), row.text(3), row.number(4) != 0, row.number(5), {}};
+          read_document(row.text(6), record);
+          return record;
+        });
   }
 
   void put_session(const SessionRecord& record) override {
@@ -212,8 +205,8 @@ class SqliteRecords final : public Records {
 
 }  // namespace
 
-std::unique_ptr<Records> open_sqlite_records(const std::string& directory, std::int64_t patience_ms) {
-  return std::make_unique<SqliteRecords>(directory, patience_ms);
+std::unique_ptr<Records> open_sqlite_records(const std::string& directory, const Patience& patience) {
+  return std::make_unique<SqliteRecords>(directory, patience);
 }
 
 }  // namespace alnair::manager

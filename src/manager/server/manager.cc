@@ -1,9 +1,12 @@
 #include "manager/server/manager.h"
 
 #include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -12,11 +15,14 @@
 #include "core/block_signals.h"
 #include "core/log.h"
 #include "manager/api/api.h"
+#include "manager/api/json.h"
 #include "manager/cache/job_cache.h"
 #include "manager/http/listener.h"
 #include "manager/http/server.h"
 #include "manager/identity/crypto.h"
 #include "manager/server/state_files.h"
+#include "manager/service/request_rate.h"
+#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -24,13 +30,11 @@ namespace {
 std::chrono::steady_clock::time_point now() { return std::chrono::steady_clock::now(); }
 
 std::string checked_directory(const Config& config) {
-  if (!is_loopback(config.bind) && !config.insecure_bind)
+  if (!is_loopback(config.bind) && config.tls_certificate.empty() && !config.insecure_bind)
     throw ConfigError(
-        fmt::format("bind is {}, which other hosts can reach, and there is no TLS: passwords, tokens and S3 "
-                    "credentials would travel "
-                    "in the clear. Bind to 127.0.0.1 behind a proxy that speaks TLS, or set insecure_bind = true on a "
-                    "network where "
-                    "everybody is trusted",
+        fmt::format("bind is {}, which other hosts can reach, and there is no TLS: passwords, tokens and S3 credentials "
+                    "would travel in the clear. Set [tls] certificate and key, bind to 127.0.0.1 behind a proxy that "
+                    "speaks TLS, or set insecure_bind = true on a network where everybody is trusted",
                     config.bind));
   return open_private_directory(config.state_dir);
 }
@@ -44,6 +48,12 @@ Sealer sealer_for(const Config& config) {
 
 // So many that no live job's is forgotten, in the worst case by days of new versions.
 constexpr CatalogLimits kManifests{.versions = 64, .manifests = 100'000};
+
+Response answer_standing_by(const Request& request) {
+  if (request.path == std::vector<std::string>{"healthz"}) return json_response(200, {{"status", "standby"}});
+  return problem_response({503, "standby", "this manager waits for the end of another one: ask that one", 5},
+                          request.id);
+}
 
 std::chrono::seconds seconds(std::uint64_t count) { return std::chrono::seconds(count); }
 
@@ -59,10 +69,11 @@ JobCache::Options cache_options(const Config& config) {
 
 class RunningManager final : public Manager {
  public:
-  explicit RunningManager(const Config& config)
+  RunningManager(const Config& config, const Patience& patience)
       : config_(config),
         directory_(checked_directory(config)),
-        records_(open_sqlite_records(directory_)),
+        server_(config.standby ? listen_early() : nullptr),
+        records_(open_records(config, directory_, config.standby ? patience : Patience())),
         catalog_(open_sqlite_catalog(directory_ + "/catalog", kManifests)),
         clients_(*records_, sealer_for(config),
                  {config.create_clients, seconds(config.session_life), config.max_clients, config.max_jobs_per_client},
@@ -74,19 +85,17 @@ class RunningManager final : public Manager {
                [this](const std::string& client, const Datasource& source) { return open(client, source); }),
         jobs_(*records_, clients_, listings_, &cache_,
               {seconds(config.token_life), seconds(config.grace), config.max_jobs, config.max_jobs_per_client}, now),
-        api_({config_, *catalog_, clients_, listings_, jobs_,
+        api_({config_, *catalog_, clients_, listings_, jobs_, usage_, cache_,
               hash_token(secret_file(directory_ + "/admin.token", "administrator's token", random_token)),
-              [this] { return stopping_.load(); },
-              [this] { return server_ == nullptr ? 0 : server_->connections(); }}) {
+              [this] {
+                records_->check();
+                return stopping_.load();
+              },
+              [this] { return server_ == nullptr ? 0 : server_->connections(); },
+              now()}) {
     jobs_.resume();
-    server_ = Server::start({.address = config.bind,
-                             .port = config.port,
-                             .max_body_bytes = config.max_body,
-                             .max_header_bytes = config.max_header,
-                             .max_connections = static_cast<unsigned>(config.max_connections),
-                             .idle_timeout = seconds(config.idle_timeout),
-                             .request_timeout = seconds(config.request_timeout)},
-                            [this](const Request& request) { return api_.handle(request); });
+    active_ = &api_;
+    if (server_ == nullptr) server_ = config.standby ? listen_in_turn() : listen();
     const BlockSignals block;
     sweeper_ = std::thread([this] { sweep(); });
     reconciler_ = std::thread([this] { reconcile(); });
@@ -95,6 +104,8 @@ class RunningManager final : public Manager {
   ~RunningManager() override { stop(std::chrono::milliseconds(0)); }
 
   std::uint16_t port() const override { return server_->port(); }
+
+  bool lost() const override { return !records_->held(); }
 
   void stop(std::chrono::milliseconds deadline) override {
     if (stopping_.exchange(true)) return;
@@ -111,6 +122,40 @@ class RunningManager final : public Manager {
   }
 
  private:
+  std::unique_ptr<Server> listen() {
+    return Server::start({.address = config_.bind,
+                          .port = config_.port,
+                          .tls = {config_.tls_certificate, config_.tls_key, config_.tls_client_ca},
+                          .max_body_bytes = config_.max_body,
+                          .max_header_bytes = config_.max_header,
+                          .max_connections = static_cast<unsigned>(config_.max_connections),
+                          .idle_timeout = seconds(config_.idle_timeout),
+                          .request_timeout = seconds(config_.request_timeout)},
+                         [this](const Request& request) {
+                           Api* api = active_;
+                           return api != nullptr ? api->handle(request) : answer_standing_by(request);
+                         });
+  }
+
+  // On the host of the manager that it waits for, the port is taken until that one ends.
+  std::unique_ptr<Server> listen_early() {
+    try {
+      return listen();
+    } catch (const ConfigError& error) {
+      log(LogLevel::kInfo, "while standing by: {}", error.what());
+      return nullptr;
+    }
+  }
+
+  // The port of one that was killed is free a moment after its lock.
+  std::unique_ptr<Server> listen_in_turn() {
+    for (int attempt = 1; attempt < 50; ++attempt) {
+      if (auto server = listen_early()) return server;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return listen();
+  }
+
   // The bucket, with the client's credentials and never with this process's own.
   std::shared_ptr<ObjectSource> open(const std::string& client, const Datasource& source) {
     const S3Auth auth = clients_.s3_auth(client);
@@ -119,7 +164,17 @@ class RunningManager final : public Manager {
     options.endpoint_url = source.endpoint_url.empty() ? auth.endpoint_url : source.endpoint_url;
     options.region = source.region.empty() ? auth.region : source.region;
     options.event_loop_threads = 1;
-    return open_s3_source(source.bucket, options);
+    const std::shared_ptr<RequestRate> rate = rate_of(client);
+    return limited_source(open_s3_source(source.bucket, options), rate);
+  }
+
+  // One for all of a client's sources, with the quota of now.
+  std::shared_ptr<RequestRate> rate_of(const std::string& client) {
+    const std::lock_guard lock(mutex_);
+    auto& rate = rates_[client];
+    if (rate == nullptr) rate = std::make_shared<RequestRate>();
+    rate->set(clients_.quota_of(client).s3_requests_per_second);
+    return rate;
   }
 
   void sweep() {
@@ -127,8 +182,14 @@ class RunningManager final : public Manager {
     while (!changed_.wait_for(lock, std::chrono::seconds(1), [&] { return ended_; })) {
       lock.unlock();
       try {
+        if (!records_->held()) {
+          log(LogLevel::kError, "another manager has taken over: stopping");
+          kill(getpid(), SIGTERM);
+          return;
+        }
         clients_.sweep();
         jobs_.sweep();
+        usage_.sample(now(), system_ms());
       } catch (const std::exception& error) {  // the records: tried again in a second
         if (once_.first()) log(LogLevel::kError, "what has expired stays for now: {}", error.what());
       }
@@ -152,6 +213,8 @@ class RunningManager final : public Manager {
 
   const Config config_;
   const std::string directory_;
+  std::atomic<Api*> active_{nullptr};  // null: standing by
+  std::unique_ptr<Server> server_;
   const std::unique_ptr<Records> records_;
   const std::shared_ptr<Catalog> catalog_;
   std::atomic<bool> stopping_{false};
@@ -159,17 +222,25 @@ class RunningManager final : public Manager {
   Listings listings_;
   JobCache cache_;
   Jobs jobs_;
-  std::unique_ptr<Server> server_;
+  UsageTotals usage_;
   Api api_;
   Once once_, no_users_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ended_ = false;
+  std::map<std::string, std::shared_ptr<RequestRate>> rates_;  // by client
   std::thread sweeper_, reconciler_;
 };
 
 }  // namespace
 
-std::unique_ptr<Manager> Manager::start(const Config& config) { return std::make_unique<RunningManager>(config); }
+std::unique_ptr<Records> open_records(const Config& config, const std::string& directory, const Patience& patience) {
+  if (config.mongodb_uri.empty()) return open_sqlite_records(directory, patience);
+  return open_mongodb_records(directory, {config.mongodb_uri, std::chrono::seconds(config.mongodb_lease)}, patience);
+}
+
+std::unique_ptr<Manager> Manager::start(const Config& config, const Patience& patience) {
+  return std::make_unique<RunningManager>(config, patience);
+}
 
 }  // namespace alnair::manager

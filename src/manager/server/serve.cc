@@ -11,8 +11,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "alnair/core/error.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "manager/server/log_lines.h"
@@ -42,6 +45,17 @@ void raise_descriptor_limit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+void say(const std::string& line) {
+  std::puts(line.c_str());
+  std::fflush(stdout);
+}
+
+bool stop_is_pending() {
+  sigset_t pending;
+  sigpending(&pending);
+  return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+}
+
 }  // namespace
 
 int serve(const Config& config) {
@@ -53,12 +67,27 @@ int serve(const Config& config) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  const auto manager = Manager::start(config);
+  bool standing_by = false;
+  const auto wait = [&] {
+    if (!std::exchange(standing_by, true)) {
+      log(LogLevel::kInfo, "standing by: another manager has the records");
+      say("alnair-manager: standing by");
+      tell_systemd("READY=1\nSTATUS=standing by");
+    }
+    return !stop_is_pending();
+  };
+  std::unique_ptr<Manager> manager;
+  try {
+    manager = Manager::start(config, wait);
+  } catch (const CacheError&) {
+    if (standing_by && stop_is_pending()) return 0;
+    throw;
+  }
   const std::string host = config.bind.find(':') == std::string::npos ? config.bind : "[" + config.bind + "]";
   log(LogLevel::kInfo, "listening on {} port {}, state in {}", config.bind, manager->port(), config.state_dir);
-  std::fputs(fmt::format("alnair-manager: ready at http://{}:{}\n", host, manager->port()).c_str(), stdout);
-  std::fflush(stdout);
-  tell_systemd("READY=1");
+  say(fmt::format("alnair-manager: ready at {}://{}:{}",
+                  config.tls_certificate.empty() ? "http" : "https", host, manager->port()));
+  tell_systemd("READY=1\nSTATUS=serving");
 
   int number = 0;
   sigwait(&signals, &number);
@@ -73,7 +102,7 @@ int serve(const Config& config) {
   alarm(static_cast<unsigned>(config.shutdown));
   manager->stop(std::chrono::milliseconds(config.shutdown * 500));
   log(LogLevel::kInfo, "stopped");
-  return 0;
+  return manager->lost() ? 1 : 0;
 }
 
 }  // namespace alnair::manager

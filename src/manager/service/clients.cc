@@ -175,14 +175,14 @@ void Clients::add(const std::string& name, const std::string& password, const st
     if (clients_.size() >= options_.max_clients)
       throw Problem(429, "too-many-clients", fmt::format("there are {} clients, as many as may be", clients_.size()));
   }
-  const ClientRecord record{name, hash, "", domain.empty() ? name : domain, true, system_ms()};
+  const ClientRecord record{name, hash, "", domain.empty() ? name : domain, true, system_ms(), {}};
   records_.put_client(record);
   const std::lock_guard lock(mutex_);
   clients_[name] = record;
 }
 
 void Clients::change(const std::string& name, const std::optional<std::string>& password,
-                     const std::optional<bool>& enabled) {
+                     const std::optional<bool>& enabled, const std::optional<Quota>& quota) {
   std::string hash;
   if (password) {
     const Hashing permit(*this);
@@ -198,6 +198,7 @@ void Clients::change(const std::string& name, const std::optional<std::string>& 
   }
   if (password) record.password = hash;
   if (enabled) record.enabled = *enabled;
+  if (quota) record.quota = *quota;
   records_.put_client(record);
   {
     const std::lock_guard lock(mutex_);
@@ -237,13 +238,20 @@ std::string Clients::domain_of(const std::string& name) const {
   return found == clients_.end() ? name : found->second.domain;
 }
 
+Quota Clients::quota_of(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = clients_.find(name);
+  return found == clients_.end() ? Quota() : found->second.quota;
+}
+
 std::vector<ClientInfo> Clients::list() const {
   const std::lock_guard lock(mutex_);
   std::map<std::string, std::uint64_t> sessions;
   for (const auto& [hash, session] : sessions_) ++sessions[session.client];
   std::vector<ClientInfo> infos;
   for (const auto& [name, record] : clients_)
-    infos.push_back({name, record.domain, record.enabled, !record.s3_auth.empty(), record.created_ms, sessions[name]});
+    infos.push_back({name, record.domain, record.enabled, !record.s3_auth.empty(), record.created_ms, sessions[name],
+                     record.quota});
   return infos;
 }
 

@@ -36,6 +36,7 @@ struct ClientInfo {
   bool has_s3_auth = false;
   std::int64_t created_ms = 0;
   std::uint64_t sessions = 0;
+  Quota quota;
 };
 
 class Clients {
@@ -63,11 +64,13 @@ class Clients {
   // Problems: 409 it exists, 429 too many.
   void add(const std::string& name, const std::string& password, const std::string& domain);
   // Of what is set, changes it; ends the client's sessions when its password changes or it is disabled. Problem: 404.
-  void change(const std::string& name, const std::optional<std::string>& password, const std::optional<bool>& enabled);
+  void change(const std::string& name, const std::optional<std::string>& password, const std::optional<bool>& enabled,
+              const std::optional<Quota>& quota = {});
   void remove(const std::string& name);  // Problem: 404
   bool knows(const std::string& name) const;
   std::vector<ClientInfo> list() const;
   std::string domain_of(const std::string& name) const;
+  Quota quota_of(const std::string& name) const;  // of one that is unknown: none
 
   void sweep();  // ends sessions that have expired
   std::chrono::seconds session_life() const { return options_.session_life; }

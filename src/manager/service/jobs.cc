@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "alnair/core/error.h"
 #include "alnair/dataset/dataset.h"
@@ -41,10 +42,13 @@ Jobs::Jobs(Records& records, Clients& clients, Listings& listings, JobCache* cac
 
 void Jobs::resume() {
   std::vector<JobRecord> unfinished;
+  const std::set<std::string> versions = listings_.versions();
   {
     const std::lock_guard lock(mutex_);
     for (DatasetRecord& record : records_.datasets()) datasets_.emplace(record.id, std::move(record));
     for (JobRecord& record : records_.jobs()) {
+      // The records may be of a manager on another host, whose manifests are there.
+      if (record.state == JobState::kReady && !versions.contains(record.version)) record.state = JobState::kListing;
       if (record.state != JobState::kReady && record.state != JobState::kFailed) unfinished.push_back(record);
       tokens_[record.token_hash] = record.id;
       if (cache_ != nullptr) cache_->know(record, clients_.domain_of(record.client));
@@ -140,7 +144,7 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
           ? fmt::format("{} objects, {} bytes, version {}", status.objects, status.bytes, status.version)
           : status.failure);
   if (copies)
-    cache_->copy(*dataset, domain, id, [this, id](const CopyStatus& copy) { copied(id, copy); });
+    cache_->copy(*dataset, domain, id, {.most_bytes = room_for(*dataset)}, [this, id](const CopyStatus& copy) { copied(id, copy); });
 }
 
 void Jobs::put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record) {
@@ -361,6 +365,17 @@ void Jobs::evict_for_good(const DatasetRecord& record) {
   cache_->work(record, clients_.domain_of(record.client), eviction_of(record));
 }
 
+std::uint64_t Jobs::room_for(const DatasetRecord& record) const {
+  const std::uint64_t quota = clients_.quota_of(record.client).cached_bytes;
+  if (quota == 0) return UINT64_MAX;
+  std::uint64_t others = 0;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, dataset] : datasets_)
+    if (dataset.client == record.client && id != record.id)
+      if (const auto copy = cache_->copies().status(id)) others += copy->cached_bytes();
+  return quota > others ? quota - others : 0;
+}
+
 void Jobs::work(const std::string& id, CopyPlan plan) {
   if (plan.work == Work::kEvict) {
     const DatasetRecord record = unused(id).record;
@@ -370,6 +385,12 @@ void Jobs::work(const std::string& id, CopyPlan plan) {
   }
   const DatasetRecord record = dataset(id).record;
   if (cache_ == nullptr) throw Problem(409, "no-cache", "the manager has no cache");
+  if (plan.work == Work::kCopy) {
+    plan.most_bytes = room_for(record);
+    if (plan.most_bytes == 0)
+      throw Problem(429, "quota-exceeded",
+                    fmt::format("the datasets of \"{}\" have as many bytes in the cache as they may; evict one", record.client));
+  }
   cache_->work(record, clients_.domain_of(record.client), plan);
 }
 

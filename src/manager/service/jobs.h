@@ -108,6 +108,7 @@ class Jobs {
   void copied(const std::string& id, const CopyStatus& status);
   void put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record);
   JobView view(const Job& job) const;
+  std::uint64_t room_for(const DatasetRecord& record) const;  // in its client's quota of cached bytes
   Job& find(const std::string& id);
   const Job& find(const std::string& id) const;
   DatasetView dataset_view(const DatasetRecord& record) const;

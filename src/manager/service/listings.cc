@@ -74,6 +74,12 @@ std::uint64_t Listings::running() const {
   return listings_.size();
 }
 
+std::set<std::string> Listings::versions() const {
+  std::set<std::string> versions;
+  for (const ManifestRecord& record : catalog_->manifests()) versions.insert(record.version);
+  return versions;
+}
+
 void Listings::work() {
   std::unique_lock lock(mutex_);
   for (;;) {

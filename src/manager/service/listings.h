@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,6 +52,7 @@ class Listings {
 
   ListingStatus status(const std::string& key) const;  // of one in progress; else zeros
   std::uint64_t running() const;
+  std::set<std::string> versions() const;  // whose manifests the catalog keeps
   std::uint64_t begun() const { return begun_; }
 
   void stop();  // cancels all; no `done` runs after it has returned

@@ -1,0 +1,181 @@
+// What the dashboard shows, in one answer of bounded size: jobs, datasets, tiers, nodes, and how the cache is used.
+#include <algorithm>
+#include <map>
+
+#include "manager/api/api.h"
+#include "manager/api/json.h"
+#include "manager/api/views.h"
+#include "manager/dashboard/dashboard.h"
+#include "manager/service/time.h"
+
+namespace alnair::manager {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMostRows = 200;  // of each list
+constexpr double kLate = 60;            // seconds without a heartbeat
+
+// The first of `all` in the order of `before`.
+template <typename Row, typename Before>
+std::vector<Row> first_rows(std::vector<Row> all, const Before& before) {
+  const auto middle = all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), kMostRows));
+  std::partial_sort(all.begin(), middle, all.end(), before);
+  all.erase(middle, all.end());
+  return all;
+}
+
+json to_json(const JobView& job, const Usage& usage) {
+  const JobRecord& record = job.record;
+  return {{"id", record.id},
+          {"name", record.name},
+          {"client", record.client},
+          {"node", record.node},
+          {"state", to_string(record.state)},
+          {"failure", record.failure.empty() ? json(nullptr) : json(record.failure)},
+          {"objects", job.objects},
+          {"bytes", job.bytes},
+          {"expected_objects", job.expected_objects},
+          {"reads", usage.reads},
+          {"stalled_s", usage.reads > 0 ? json(usage.stalled_s) : json(nullptr)},
+          {"elapsed_s", job.elapsed_s},
+          {"heartbeat_age_s", job.heartbeat_age_s},
+          {"expired", job.expired}};
+}
+
+json jobs(const std::vector<JobView>& all, const UsageTotals& usage) {
+  std::map<std::string, std::uint64_t> states;
+  std::vector<std::pair<const JobView*, Usage>> rows;
+  for (const JobView& job : all) {
+    ++states[to_string(job.record.state)];
+    rows.emplace_back(&job, usage.of(job.record.id));
+  }
+  rows = first_rows(std::move(rows), [](const auto& a, const auto& b) {
+    return std::tuple(b.second.stalled_s, b.first->record.created_ms) < std::tuple(a.second.stalled_s, a.first->record.created_ms);
+  });
+  auto shown = json::array();
+  for (const auto& [job, told] : rows) shown.push_back(to_json(*job, told));
+  return {{"total", all.size()}, {"states", states}, {"shown", shown}};
+}
+
+json datasets(const std::vector<Jobs::DatasetView>& all) {
+  std::uint64_t bytes = 0;
+  for (const auto& dataset : all) bytes += dataset.record.bytes;
+  auto shown = json::array();
+  for (const auto& dataset : first_rows(all, [](const auto& a, const auto& b) {
+         return a.record.last_use_ms > b.record.last_use_ms;
+       })) {
+    const DatasetRecord& record = dataset.record;
+    shown.push_back({{"id", record.id},
+                     {"name", record.datasource.name},
+                     {"bucket", record.datasource.bucket},
+                     {"client", record.client},
+                     {"objects", record.objects},
+                     {"bytes", record.bytes},
+                     {"cached_bytes", dataset.copy ? json(dataset.copy->cached_bytes()) : json(nullptr)},
+                     {"jobs", dataset.jobs.size()},
+                     {"last_use_ms", record.last_use_ms},
+                     {"pinned_until_ms", record.pinned_until_ms}});
+  }
+  return {{"total", all.size()}, {"bytes", bytes}, {"shown", shown}};
+}
+
+json nodes(const std::vector<JobView>& all) {
+  struct Node {
+    std::string name;
+    std::uint64_t jobs = 0, expired = 0;
+    double heartbeat_age_s = 0;  // of its job that was heard of last
+  };
+  std::map<std::string, Node> by_name;
+  for (const JobView& job : all) {
+    Node& node = by_name[job.record.node];
+    node.heartbeat_age_s = node.jobs == 0 ? job.heartbeat_age_s : std::min(node.heartbeat_age_s, job.heartbeat_age_s);
+    ++node.jobs;
+    if (job.expired) ++node.expired;
+    node.name = job.record.node;
+  }
+  std::vector<Node> rows;
+  for (auto& [name, node] : by_name) rows.push_back(std::move(node));
+  auto shown = json::array();
+  const std::size_t total = rows.size();
+  for (const Node& node : first_rows(std::move(rows), [](const Node& a, const Node& b) {
+         return std::tuple(b.heartbeat_age_s, a.name) < std::tuple(a.heartbeat_age_s, b.name);
+       }))
+    shown.push_back({{"name", node.name},
+                     {"jobs", node.jobs},
+                     {"heartbeat_age_s", node.heartbeat_age_s},
+                     {"health", node.expired == node.jobs ? "lost" : node.heartbeat_age_s > kLate ? "late" : "ok"}});
+  return {{"total", total}, {"shown", shown}};
+}
+
+// Of the chunks that were read between two samples.
+json history(const std::deque<UsageTotals::Sample>& samples) {
+  auto points = json::array();
+  for (std::size_t i = 1; i < samples.size(); ++i) {
+    const Usage &before = samples[i - 1].total, &now = samples[i].total;
+    const double hits = now.cache_hits() - before.cache_hits(), misses = now.source_hits() - before.source_hits();
+    if (hits + misses > 0) points.push_back({{"time_ms", samples[i].time_ms}, {"ratio", hits / (hits + misses)}});
+  }
+  return points;
+}
+
+json tiers(const Usage& usage, const SharedUse& use) {
+  const auto known = [](std::uint64_t bytes) { return bytes == 0 ? json(nullptr) : json(bytes); };
+  // What nodes keep for themselves, they do not tell.
+  const std::tuple<const char*, json, json> all[] = {
+      {"node memory", nullptr, nullptr},
+      {"node directory", nullptr, nullptr},
+      {"Redis", known(use.redis_bytes), known(use.redis_limit_bytes)},
+      {"shared directory", known(use.directory_bytes), known(use.directory_limit_bytes)}};
+  auto list = json::array();
+  for (std::size_t i = 0; i < std::size(all); ++i)
+    list.push_back({{"name", std::get<0>(all[i])},
+                    {"used_bytes", std::get<1>(all[i])},
+                    {"limit_bytes", std::get<2>(all[i])},
+                    {"hits", usage.hits[i]},
+                    {"misses", usage.misses[i]}});
+  return list;
+}
+
+Response overview(Services& services, const Call& call) {
+  const auto all = services.jobs.list(call.client);
+  json answer = {{"version", ALNAIR_VERSION},
+                 {"time_ms", system_ms()},
+                 {"uptime_s", std::chrono::duration<double>(std::chrono::steady_clock::now() - services.started).count()},
+                 {"jobs", jobs(all, services.usage)},
+                 {"datasets", datasets(services.jobs.datasets(call.client))},
+                 {"nodes", nodes(all)}};
+  if (call.admin) {  // sums over all clients
+    const Usage usage = services.usage.total();
+    answer["usage"] = {{"reads", usage.reads},
+                       {"hits", usage.cache_hits()},
+                       {"misses", usage.source_hits()},
+                       {"s3_requests", usage.s3_requests},
+                       {"s3_requests_saved", usage.cache_hits()},
+                       {"stalled_s", usage.stalled_s}};
+    const SharedUse use = services.cache.use();
+    answer["tiers"] = tiers(usage, use);
+    if (services.cache.redis() != nullptr && services.cache.has_directory())
+      answer["flusher"] = {{"unflushed_bytes", use.unflushed_bytes}};
+    answer["history"] = history(services.usage.history());
+  }
+  return json_response(200, answer);
+}
+
+}  // namespace
+
+std::vector<Route> overview_routes(Services& services) {
+  return {
+      {"GET", "/v1/overview", Access::kClientOrAdmin, [&](const Call& call) { return overview(services, call); }},
+      {"GET", "/", Access::kAnyone,
+       [](const Call&) {
+         Response page;
+         page.content_type = "text/html; charset=utf-8";
+         page.body = kDashboardPage;
+         page.headers = {{"Content-Security-Policy", kDashboardPolicy}, {"Referrer-Policy", "no-referrer"}};
+         return page;
+       }},
+  };
+}
+
+}  // namespace alnair::manager

@@ -1,0 +1,129 @@
+"""A second manager on the same records: it waits, and takes over when the first one is gone. With SQLite and with MongoDB."""
+
+import os
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import manager_process
+import pytest
+from manager_process import DEADLINE_S, ManagerProcess, die_with_parent, wait_for
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def mongodb(tmp_path):
+    """The URI of a server that speaks MongoDB's protocol."""
+    program = os.environ.get("ALNAIR_TEST_FERRETDB")
+    if not program:
+        pytest.skip("ALNAIR_TEST_FERRETDB names no program: tests/run sets it")
+    port, directory = free_port(), tmp_path / "ferretdb"
+    directory.mkdir()
+    server = subprocess.Popen([program, f"127.0.0.1:{port}", directory], stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+
+    def listens():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(listens, "FerretDB")
+    yield f"mongodb://127.0.0.1:{port}/alnair"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(params=["sqlite", "mongodb"])
+def pair(request, tmp_path):
+    """Two managers on the same records; the second one stands by."""
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    settings = {}
+    if request.param == "mongodb":
+        settings = {"mongodb_uri": request.getfixturevalue("mongodb"), "mongodb_lease": 6}
+    first = ManagerProcess(tmp_path / "first", **settings)
+    first.add_client()
+    directory = tmp_path / "first"
+    if request.param == "mongodb":  # hosts of their own share the secrets
+        directory = tmp_path / "second"
+        directory.mkdir(mode=0o700)
+        for name in ("admin.token", "seal.key"):
+            (directory / name).write_text((first.directory / name).read_text())
+            (directory / name).chmod(0o600)
+    port = free_port()
+    second = ManagerProcess(directory, port, standby="true", **settings)
+    second.url = f"http://127.0.0.1:{port}"
+    yield first, second
+    for manager in (first, second):
+        if manager.process.poll() is None:
+            manager.kill()
+
+
+def ready(manager):
+    try:
+        with urllib.request.urlopen(manager.url + "/readyz", timeout=DEADLINE_S) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_a_standby_says_so_and_serves_nothing(pair):
+    first, second = pair
+    assert second.call("GET", "/healthz").json == {"status": "standby"}
+    for path in ("/readyz", "/v1/jobs", "/metrics"):
+        answer = second.call("GET", path, token=first.admin)
+        assert (answer.status, answer.problem) == (503, "standby")
+    second.process.terminate()
+    assert second.process.wait(DEADLINE_S) == 0
+    assert first.call("GET", "/readyz").status == 200
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_it_takes_over_with_all_that_was_acknowledged(pair, s3_auth, how):
+    first, second = pair
+    token = first.connect(s3_auth)
+    job = first.register(token)
+    version = first.ended(job)["version"]
+    getattr(first, how)()
+    wait_for(lambda: ready(second), "the second manager")
+    # The same tokens, and the same version, also where its manifest has to be listed again.
+    assert second.ended(job)["version"] == version
+    assert second.call("GET", f"/v1/jobs/{job['id']}/manifest", token=job["token"]).status == 200
+    beat = second.call("POST", f"/v1/jobs/{job['id']}/heartbeat", {}, job["token"])
+    assert beat.status == 200 and beat.json["state"] == "ready"
+    assert [one["id"] for one in second.call("GET", "/v1/jobs", token=token).json["jobs"]] == [job["id"]]
+
+
+def test_what_is_acknowledged_by_mongodb_survives_kills(mongodb, tmp_path, s3_auth):
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    manager = ManagerProcess(tmp_path / "manager", mongodb_uri=mongodb)
+    manager.add_client()
+    token, jobs = manager.connect(s3_auth), []
+    for number in range(3):
+        jobs.append(manager.register(token, name=f"job{number}"))
+        manager.kill()
+        manager.start()
+    for job in jobs:
+        assert manager.ended(job)["state"] == "ready"
+    secret = s3_auth["secret_access_key"].encode()
+    assert not any(secret in path.read_bytes() for path in (tmp_path / "ferretdb").iterdir())
+    assert manager.stop() == 0
+
+
+def test_mongodb_that_is_not_there_is_named_without_its_password(tmp_path):
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    environment = {**os.environ, "ALNAIR_MANAGER_STATE_DIR": str(tmp_path / "state"), "ALNAIR_MANAGER_PORT": "0",
+                   "ALNAIR_MANAGER_MONGODB_LEASE": "3",
+                   "ALNAIR_MANAGER_MONGODB_URI": f"mongodb://alnair:sesame@127.0.0.1:{free_port()}/x"}  # fmt: skip
+    ended = subprocess.run([manager_process.binary(), "serve"], env=environment, capture_output=True, text=True, timeout=60)
+    if "was built without MongoDB" in ended.stderr:
+        pytest.skip("built without libmongoc")
+    assert ended.returncode == 1 and "MongoDB at 127.0.0.1:" in ended.stderr and "No suitable servers" in ended.stderr
+    shown = subprocess.run([manager_process.binary(), "config", "show"], env=environment, capture_output=True, text=True, timeout=60)
+    assert "uri = mongodb://(hidden)@127.0.0.1" in shown.stdout and "sesame" not in shown.stdout + ended.stderr + ended.stdout
