@@ -86,6 +86,7 @@ struct Command {
   std::size_t key = 1;             // index in `args` of the key (a text) that decides the node; kNoKey: any master
   std::string node = {};           // not empty: this node, as NodeResult::node names it, whatever the key
   bool repeatable = true;          // may be sent again when it is unknown whether it ran
+  bool of_replica = false;         // a read: while its master is gone, a replica may answer, as it may to get()
   const Script* script = nullptr;  // set by of_script(); outlives the command
 
   // EVALSHA, with EVAL when the node does not know the script. All keys must be of one slot; keys[0] decides the node.

@@ -296,7 +296,8 @@ void Engine::reroute_or_fail(Node& node, Request request) {
     return;
   }
   // A replica may be behind its master. That is a chunk less, never a wrong one.
-  if (request.is_get() && mode_ == Mode::kCluster && !std::exchange(request.of_replica, true))
+  const bool reads = request.is_get() || request.command().of_replica;
+  if (reads && !pinned && mode_ == Mode::kCluster && !std::exchange(request.of_replica, true))
     if (Node* const replica = replica_of(request.slot)) return put(*replica, request);
   finish(request, node.failure, node.problem);
 }

@@ -2,8 +2,11 @@
 #include "cache/redis/fill_rule.h"
 
 #include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include <thread>
+#include <atomic>
+#include <csignal>
 
 #include "alnair/core/stats.h"
 #include "cache/directory/spill_tier.h"
@@ -11,6 +14,7 @@
 #include "cache/redis/flusher.h"
 #include "cache/tier_contract.h"
 #include "directory_support.h"
+#include "hooked_file_system.h"
 #include "support/redis_servers.h"
 #include "support/temporary_directory.h"
 
@@ -98,12 +102,13 @@ class FillTest : public ::testing::Test {
     server_.command({"CONFIG", "SET", "maxmemory", maxmemory});
     server_.command({"CONFIG", "SET", "maxmemory-policy", policy});
   }
-  std::shared_ptr<DurableTier> directory(int number, std::uint64_t limit = 256u << 20) {
+  std::shared_ptr<DurableTier> directory(int number, std::uint64_t limit = 256u << 20, std::shared_ptr<FileSystem> files = nullptr) {
     SpillOptions options;
     options.directories = {root_ / "nfs"};
     options.node_directory = root_ / ("node" + std::to_string(number));
     options.limit_bytes = limit;
     options.key_namespace = "test";
+    options.files = std::move(files);
     options.before_drop = [client = client_](std::span<const ContentHash> hashes) {
       return Flusher::keep_in_redis(*client, RedisKeys("test", "default"), hashes);
     };
@@ -160,6 +165,39 @@ TEST_P(DirectoryFirstTest, RedisGetsNothingThatTheDirectoryRefuses) {
   EXPECT_GT(there.size(), 0u);
   EXPECT_LT(there.size(), all.size());
   EXPECT_EQ(count_hits(*directory(2, 3u << 20), there), there.size());
+}
+
+TEST_P(DirectoryFirstTest, AKillAtAnyCallLeavesNothingInRedisThatIsNotDurable) {
+  use(GetParam());
+  const auto chunks = make_chunks(10, 10'000, 1);
+  bool killed = true;
+  int step = 0;
+  for (; killed; ++step) {
+    std::filesystem::remove_all(root_ / "nfs");
+    server_.command({"FLUSHALL"});
+    const pid_t child = fork();
+    if (child == 0) {
+      const auto calls = std::make_shared<std::atomic<int>>(0);
+      {
+        const Node node(server_, directory(1, 256u << 20, std::make_shared<HookedFileSystem>([calls, step](std::string_view, const auto&) {
+                          if ((*calls)++ == step) kill(getpid(), SIGKILL);
+                          return 0;
+                        })));
+        node.publish(chunks);
+        node.cluster->close();
+      }
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    killed = WIFSIGNALED(status);
+    std::vector<PutRequest> there;
+    for (const auto& chunk : chunks)
+      if (server_.command({"EXISTS", RedisKeys("test", "default").chunk(chunk.hash)}).integer == 1) there.push_back(chunk);
+    EXPECT_TRUE(killed || there.size() == 10u);
+    EXPECT_EQ(count_hits(*directory(100 + step), there), there.size()) << step;
+  }
+  EXPECT_GT(step, 10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, DirectoryFirstTest, ::testing::Values("allkeys-lru", "allkeys-lfu", "volatile-lru"),

@@ -141,6 +141,7 @@ std::shared_ptr<DurableTier> open_spill(const SpillOptions& options) {
     directory.id = TierId::kSpill;
     directory.name = "spill";
     directory.stall_limit = options.stall_limit;
+    directory.files = options.files;
     directory.rescan_after = options.rescan_after;
     directory.relist_after = options.relist_after;
     directory.durability = options.durability;

@@ -26,6 +26,7 @@ struct SpillOptions {
   std::chrono::milliseconds rescan_after{2'000};   // how soon other hosts' chunks are found, at best
   std::chrono::milliseconds relist_after{30'000};  // and at worst, where a file system's times mislead
   std::chrono::milliseconds stall_limit{10'000};
+  std::shared_ptr<FileSystem> files;  // null: the real one
 };
 
 // Throws ConfigError for a directory that cannot be meant (relative; no directory; missing with its parent), for one that is

@@ -51,7 +51,7 @@ void ChunkIndex::find(std::span<const ChunkId> ids, Found found) const {
   for (std::size_t i = 0; i < ids.size(); ++i) buckets[keys_.index_bucket(ids[i])].push_back(i);
   std::vector<redis::Command> commands;
   for (auto& [key, members] : buckets) {
-    redis::Command command{.args = {"HMGET", key}};
+    redis::Command command{.args = {"HMGET", key}, .of_replica = true};
     for (const std::size_t i : members) command.args.emplace_back(field_of(ids[i]));
     commands.push_back(std::move(command));
     asked->of_command.push_back(std::move(members));

@@ -67,15 +67,24 @@ void DurableWriter::run() {
 void DurableWriter::work(std::vector<Job> jobs, std::vector<ContentHash> again) {
   std::vector<PutRequest> requests;
   for (const Job& job : jobs) requests.insert(requests.end(), job.requests.begin(), job.requests.end());
-  if (!requests.empty()) {
-    directory_->put(requests, {});
-    directory_->flush();
-  }
   std::vector<ContentHash> hashes;
   for (const PutRequest& request : requests) hashes.push_back(request.hash);
   hashes.insert(hashes.end(), again.begin(), again.end());
   const std::unique_ptr<bool[]> durable(new bool[hashes.size()]);
-  directory_->durable(hashes, {durable.get(), hashes.size()});
+  std::vector<PutOutcome> outcomes(requests.size(), PutOutcome::kRefused);
+  const auto look = [&] { directory_->durable(hashes, {durable.get(), hashes.size()}); };
+  const auto write_all = [&] {
+    directory_->put(requests, outcomes);
+    directory_->flush();
+    look();
+  };
+  requests.empty() ? look() : write_all();
+  // What was present in a segment that another host has dropped meanwhile is not, now that the directory was listed.
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    if (!durable[i] && outcomes[i] == PutOutcome::kPresent) {
+      write_all();
+      break;
+    }
   std::size_t next = 0;
   for (Job& job : jobs) {
     std::vector<char> found(job.requests.size());
