@@ -89,6 +89,7 @@ BAD_BODIES = [
     (b"{", "malformed-json"),
     (b"\xff\xfe", "malformed-json"),
     (b"[" * 100_000, "malformed-json"),
+    (b'{"name": 1e999}', "malformed-json"),
     (b"[]", "invalid-field"),
     (b'{"name": 5}', "invalid-field"),
     (b'{"name": "a\\u0000b", "datasource": {"bucket": "b"}}', "invalid-field"),

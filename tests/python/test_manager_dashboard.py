@@ -46,6 +46,9 @@ def test_the_dashboard(page, manager, s3_auth, tmp_path):
     assert page.run("return sessionStorage.length") == 1 and page.run("return localStorage.length") == 0
     beat(memory_hits=350, reads=500)  # it refreshes itself
     shows(page, "500 read", "480")
+    metrics = manager.call("GET", "/metrics").body.decode()
+    assert 'alnair_manager_job_hits_total{tier="memory"} 350\n' in metrics
+    assert "alnair_manager_job_stalled_seconds_total 4\n" in metrics
 
     pictures = {}
     for name, width, height, scheme in (("light", 1280, 1200, "light"), ("dark", 1280, 1200, "dark"), ("phone", 390, 1800, "dark")):

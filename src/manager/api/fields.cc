@@ -31,6 +31,8 @@ json parse_body(const std::string& body, const std::string& content_type) {
   } catch (const json::parse_error& error) {
     // Without the message's quotation of what it read, which may be a secret.
     throw Problem(400, "malformed-json", fmt::format("the body is no JSON (at byte {})", error.byte));
+  } catch (const json::exception&) {  // 1e999
+    throw Problem(400, "malformed-json", "the body has a number that is larger than a double can be");
   }
   if (too_deep) throw Problem(400, "malformed-json", fmt::format("the body is nested more than {} deep", kDeepest));
   if (!value.is_object()) throw Problem(422, "invalid-field", "the body: expected a JSON object");

@@ -49,6 +49,16 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
       "# HELP alnair_manager_listings_total Listings begun.\n# TYPE alnair_manager_listings_total counter\n"
       "alnair_manager_listings_total {}\n",
       services.listings.begun());
+  // What live jobs and those of before have told since the manager's start.
+  const Usage usage = services.usage.total();
+  text += "# HELP alnair_manager_job_hits_total Chunks that jobs found, by tier; source: fetched from S3.\n"
+          "# TYPE alnair_manager_job_hits_total counter\n";
+  for (std::size_t i = 0; i < kUsageTiers.size(); ++i)
+    text += fmt::format("alnair_manager_job_hits_total{{tier=\"{}\"}} {}\n", kUsageTiers[i], usage.hits[i]);
+  text += fmt::format(
+      "# HELP alnair_manager_job_stalled_seconds_total Seconds that jobs waited for data.\n"
+      "# TYPE alnair_manager_job_stalled_seconds_total counter\nalnair_manager_job_stalled_seconds_total {}\n",
+      usage.stalled_s);
   for (const auto& [name, value] : stats())  // of the library: S3 requests above all
     if (name.starts_with("s3_"))
       text += fmt::format("# TYPE alnair_{0}_total counter\nalnair_{0}_total {1}\n", name, value);
