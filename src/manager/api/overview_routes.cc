@@ -1,6 +1,7 @@
 // What the dashboard shows, in one answer of bounded size: jobs, datasets, tiers, nodes, and how the cache is used.
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "manager/api/api.h"
 #include "manager/api/json.h"
