@@ -110,7 +110,7 @@ def load(build: Path, manager: Manager, jobs: list, seconds: float, directory: P
     return {**answer, "cores": (manager.cpu_s() - before) / seconds}
 
 
-def measure(build: Path, directory: Path, jobs: int, seconds: float, settings) -> dict:
+def measure(build: Path, directory: Path, jobs: int, objects: int, seconds: float, settings) -> dict:
     result = {}
 
     def start(name: str) -> Manager:
@@ -139,6 +139,7 @@ def measure(build: Path, directory: Path, jobs: int, seconds: float, settings) -
         result.update({"p50, ms": answer["p50_ms"], "p99, ms": answer["p99_ms"], "CPU, cores": answer["cores"], "RSS, MB": manager.rss_mb()})
         manager.stop()
 
+    with listing(objects // 10) as endpoint:  # so many that all come while it is listed
         manager = start("at once")
         token = manager.connect(endpoint)
         manager.wait(manager.call("POST", "/v1/jobs", manager.job("first"), token))
@@ -156,13 +157,13 @@ def measure(build: Path, directory: Path, jobs: int, seconds: float, settings) -
         result["100 at once, listings"] = manager.metric("alnair_manager_listings_total") - begun
         manager.stop()
 
-    with listing(1_000_000) as endpoint:
+    with listing(objects) as endpoint:
         manager = start("million")
         token = manager.connect(endpoint)
         before = manager.cpu_s()
         state = manager.wait(manager.call("POST", "/v1/jobs", manager.job("million"), token))
-        if state["state"] != "ready" or state["progress"]["objects"] != 1_000_000:
-            sys.exit(f"1 M objects: {state}")
+        if state["state"] != "ready" or state["progress"]["objects"] != objects:
+            sys.exit(f"{objects} objects: {state}")
         result["1 M objects, CPU s"] = manager.cpu_s() - before
         result["1 M objects, RSS MB"] = manager.rss_mb("VmHWM")
         manager.stop()
@@ -174,6 +175,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--records", default="sqlite,mongodb")
     options = parser.parse_args()
     columns = {}
@@ -190,8 +192,8 @@ def main() -> None:
                 settings = lambda name, port=port: {  # noqa: E731
                     "mongodb_uri": f"mongodb://127.0.0.1:{port}/bench_{name.replace(' ', '_')}"
                 }
-            columns[records] = measure(options.build, directory, options.jobs, options.seconds, settings)
-    print(f"{options.jobs:,} jobs, {options.seconds:.0f} s\n")
+            columns[records] = measure(options.build, directory, options.jobs, options.objects, options.seconds, settings)
+    print(f"{options.jobs:,} jobs, {options.objects:,} objects, {options.seconds:.0f} s\n")
     print(f"{'':<30}" + "".join(f"{name:>12}" for name in columns) + "   target")
     for name, target in TARGETS.items():
         print(f"{name:<30}" + "".join(f"{column[name]:>12.2f}" for column in columns.values()) + f"   {target}")
