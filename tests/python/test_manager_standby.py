@@ -17,24 +17,37 @@ def free_port():
         return probe.getsockname()[1]
 
 
+class FerretDB:
+    """A server that speaks MongoDB's protocol; kill() and start() again keep its data."""
+
+    def __init__(self, program, directory):
+        self.program, self.directory, self.port = program, directory, free_port()
+        directory.mkdir()
+        self.uri = f"mongodb://127.0.0.1:{self.port}/alnair"
+        self.start()
+
+    def start(self):
+        command = [self.program, f"127.0.0.1:{self.port}", self.directory]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        wait_for(self._listens, "FerretDB")
+
+    def _listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
 @pytest.fixture
 def mongodb(tmp_path):
-    """The URI of a server that speaks MongoDB's protocol."""
     program = os.environ.get("ALNAIR_TEST_FERRETDB")
     if not program:
         pytest.skip("ALNAIR_TEST_FERRETDB names no program: tests/run sets it")
-    port, directory = free_port(), tmp_path / "ferretdb"
-    directory.mkdir()
-    server = subprocess.Popen([program, f"127.0.0.1:{port}", directory], stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
-
-    def listens():
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_for(listens, "FerretDB")
-    yield f"mongodb://127.0.0.1:{port}/alnair"
+    server = FerretDB(program, tmp_path / "ferretdb")
+    yield server
     server.kill()
-    server.wait()
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])
@@ -44,7 +57,7 @@ def pair(request, tmp_path):
         pytest.skip("built without ALNAIR_MANAGER")
     settings = {}
     if request.param == "mongodb":
-        settings = {"mongodb_uri": request.getfixturevalue("mongodb"), "mongodb_lease": 6}
+        settings = {"mongodb_uri": request.getfixturevalue("mongodb").uri, "mongodb_lease": 6}
     first = ManagerProcess(tmp_path / "first", **settings)
     first.add_client()
     directory = tmp_path / "first"
@@ -101,7 +114,7 @@ def test_it_takes_over_with_all_that_was_acknowledged(pair, s3_auth, how):
 def test_what_is_acknowledged_by_mongodb_survives_kills(mongodb, tmp_path, s3_auth):
     if manager_process.binary() is None:
         pytest.skip("built without ALNAIR_MANAGER")
-    manager = ManagerProcess(tmp_path / "manager", mongodb_uri=mongodb)
+    manager = ManagerProcess(tmp_path / "manager", mongodb_uri=mongodb.uri)
     manager.add_client()
     token, jobs = manager.connect(s3_auth), []
     for number in range(3):
@@ -111,7 +124,24 @@ def test_what_is_acknowledged_by_mongodb_survives_kills(mongodb, tmp_path, s3_au
     for job in jobs:
         assert manager.ended(job)["state"] == "ready"
     secret = s3_auth["secret_access_key"].encode()
-    assert not any(secret in path.read_bytes() for path in (tmp_path / "ferretdb").iterdir())
+    assert not any(secret in path.read_bytes() for path in mongodb.directory.iterdir())
+    assert manager.stop() == 0
+
+
+def test_while_mongodb_is_away_what_is_known_is_served(mongodb, tmp_path):
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    manager = ManagerProcess(tmp_path / "manager", mongodb_uri=mongodb.uri, mongodb_lease=6)
+    manager.add_client()
+    mongodb.kill()
+    answer = manager.call("POST", "/v1/clients", {"name": "bob", "password": "a-password-of-bob"}, manager.admin)
+    assert (answer.status, answer.problem) == (503, "catalog-unavailable")
+    assert f"MongoDB at 127.0.0.1:{mongodb.port}" in answer.json["detail"]
+    wait_for(lambda: manager.call("GET", "/readyz").status == 503, "it to be no longer ready")
+    assert len(manager.call("GET", "/v1/clients", token=manager.admin).json["clients"]) == 1
+    mongodb.start()
+    wait_for(lambda: manager.call("GET", "/readyz").status == 200, "it to be ready again")
+    manager.add_client("bob")
     assert manager.stop() == 0
 
 
