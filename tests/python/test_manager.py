@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import stat
@@ -399,3 +400,21 @@ def test_a_quota_of_cached_bytes_ends_copies(tmp_path, manager, s3_auth):
     limit(0)
     assert manager.call("POST", f"/v1/datasets/{others}/warm", {}, token).status == 202
     assert not wait_for(lambda: copied(others), "the copy")["full"]
+
+
+def test_a_backup_made_while_it_runs_restores(manager, s3_auth, tmp_path):
+    token = manager.connect(s3_auth)
+    job = manager.register(token)
+    version = manager.ended(job)["version"]
+    with sqlite3.connect(manager.directory / "records.sqlite") as live, sqlite3.connect(tmp_path / "backup") as copy:
+        live.backup(copy)
+    manager.call("DELETE", f"/v1/jobs/{job['id']}", token=token)
+    manager.kill()
+    for end in ("", "-wal", "-shm"):
+        (manager.directory / f"records.sqlite{end}").unlink(missing_ok=True)
+    (tmp_path / "backup").rename(manager.directory / "records.sqlite")
+    shutil.rmtree(manager.directory / "catalog")  # can be lost
+    manager.start()
+    restored = manager.ended(job)
+    assert restored["state"] == "ready" and restored["version"] == version
+    assert manager.call("GET", f"/v1/jobs/{job['id']}/manifest", token=job["token"]).status == 200
