@@ -52,6 +52,7 @@ _CORE = (
     "source", "endpoint_url", "region", "profile", "anonymous", "requester_pays", "addressing_style", "ca_bundle",
     "max_connections", "hedging", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill",
     "spill_mode", "spill_limit", "durabilityindisk", "flush_frequency", "flush_amount", "chunk_size", "eviction",
+    "miss_socket", "miss_identity",  # no parameters: a manager's daemon tells them
 )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from ._log import logger
 from ._progress import Progress
 from .errors import ConfigError
 
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI")  # fmt: skip
 DAEMON_S = 10.0  # for a daemon to begin with the job; then this process registers it
 POLL_S = 0.1
 
@@ -105,6 +107,14 @@ def _manager(config: Config, environment: Mapping[str, str]) -> Optional[_job.Ma
     )
 
 
+def _has_credentials(config: Config, environment: Mapping[str, str]) -> bool:
+    """Whether this process is told of any by which it could read S3 itself."""
+    home = os.path.expanduser(environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
+    if config.anonymous or config.profile or any(environment.get(name) for name in _CREDENTIALS) or os.path.exists(home):
+        return True
+    return bool(config.secret_file) and _job.read_secret(config.secret_file) is not None
+
+
 def _registration(
     config: Config, content: Mapping[str, Any], manifest: bytes, client: Optional[_core.JobClient]
 ) -> Registration:
@@ -115,6 +125,9 @@ def _registration(
         tiers["redis"] = _values.redis(redis, "the manager's cache.redis")
         if directory and not config.spill:
             tiers.update(spill=(directory,), spill_mode=int(content.get("directory_mode", 0o700)))
+        if content.get("misses") and not _has_credentials(config, os.environ):
+            socket_path = os.path.join(os.path.dirname(config.share_file), os.path.basename(str(content["misses"])))
+            tiers.update(miss_socket=socket_path, miss_identity=str(content.get("identity")))
     return Registration({"version": str(content.get("version")), "manifest": manifest}, tiers, client)
 
 

@@ -74,6 +74,8 @@ const std::map<std::string, Setter>& setters() {
       {"disk_limit", [](auto& o, auto v) { o.cache.disk_limit = v.template cast<std::uint64_t>(); }},
       {"chunk_size", [](auto& o, auto v) { o.cache.chunk_size = v.template cast<std::uint64_t>(); }},
       {"redis", [](auto& o, auto v) { o.cache.redis = key_bytes(v); }},
+      {"miss_socket", [](auto& o, auto v) { o.miss_socket = key_bytes(v); }},
+      {"miss_identity", [](auto& o, auto v) { o.miss_identity = key_bytes(v); }},
       {"spill", [](auto& o, auto v) { o.cache.spill = key_list(v); }},
       {"spill_mode", [](auto& o, auto v) { o.cache.spill_mode = v.template cast<std::uint32_t>(); }},
       {"spill_limit", [](auto& o, auto v) { o.cache.spill_limit = v.template cast<std::uint64_t>(); }},

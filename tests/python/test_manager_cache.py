@@ -270,3 +270,76 @@ def test_what_two_datasets_have_in_common_stays_as_long_as_one_is_used(start_man
         return sum(len(server.command("KEYS", "alnair:alice:" + "?" * 64)) for server in redis.servers[:3])
 
     wait_for(lambda: chunks() == len(TRAIN), "the eviction of what nobody uses")
+
+
+@pytest.fixture
+def no_secret(tmp_path):
+    """A training container's: the secret is the daemon's alone."""
+    (tmp_path / "empty").mkdir()
+    return {"ALNAIR_SECRET_DIR": str(tmp_path / "empty"), "ALNAIR_WAIT": "60"}
+
+
+def test_a_script_without_s3_credentials_reads_through_the_daemon(tmp_path, start_manager, redis, s3_server, no_secret, monkeypatch):
+    manager = start_manager(redis_url=redis.url)
+    pod = Pod(tmp_path / "pod", manager, s3_server, monkeypatch)
+    pod.start_daemon()  # a lazy job: nothing is copied before it is asked for
+    try:
+        assert pod.wait_ready().returncode == 0 and gets(manager) == 0
+        for expected in (len(TRAIN), 0):  # the second time its own node has it all
+            ran = pod.run_script(SCRIPT, **no_secret)
+            assert ran.returncode == 0, ran.stderr
+            result = json.loads(ran.stdout)
+            assert result["samples"] == EXPECTED and result["stats"]["s3_get_object"] == 0
+            assert result["stats"]["source_hits"] == expected and gets(manager) == len(TRAIN)
+    finally:
+        pod.stop_daemon()
+
+
+def test_what_no_tier_takes_is_read_by_a_url_of_the_managers(tmp_path, start_manager, s3_server, no_secret, monkeypatch):
+    with RedisServer("--maxmemory", "1") as full:
+        manager = start_manager(redis_url=full.url)
+        pod = Pod(tmp_path / "pod", manager, s3_server, monkeypatch)
+        pod.start_daemon()
+        try:
+            assert pod.wait_ready().returncode == 0
+            ran = pod.run_script(SCRIPT, **no_secret)
+            assert ran.returncode == 0, ran.stderr
+            assert json.loads(ran.stdout)["samples"] == EXPECTED
+        finally:
+            pod.stop_daemon()
+
+
+def test_misses_are_answered_with_where_the_chunks_are(start_manager, redis, s3_auth):
+    manager = start_manager(redis_url=redis.url)
+    manager.add_client("bob", "a-password-of-bob")
+    job = ready(manager, manager.register(token := manager.connect(s3_auth)))
+    path = f"/v1/jobs/{job['id']}/misses"
+
+    def ask(*chunks, by=token):
+        return manager.call("POST", path, {"chunks": [{"key": key, "chunk": chunk} for key, chunk in chunks]}, by)
+
+    answer = wait_for(lambda: (answer := ask((KEYS[0], 0), (KEYS[0], 1), ("none", 0))).status == 200 and answer, "the chunks")
+    found, beyond, unknown = answer.json["chunks"]
+    assert found["state"] == "redis" and beyond["state"] == unknown["state"] == "failed"
+    [value] = [server.command("GET", "alnair:alice:" + found["hash"]) for server in redis.servers[:3]
+               if found["hash"].encode() in b"".join(server.command("KEYS", "*"))]  # fmt: skip
+    assert value.endswith(content_of(KEYS[0]))
+    assert gets(manager) == 1
+    assert ask(by=token).problem == "invalid-field"
+    assert ask((KEYS[0], 0), by=manager.connect(s3_auth, "bob", "a-password-of-bob")).problem == "unknown-job"
+
+
+def test_what_no_job_has_used_for_its_durability_is_collected_unless_it_is_pinned(start_manager, redis, s3_auth):
+    manager = start_manager(redis_url=redis.url)
+    token = manager.connect(s3_auth)
+    qos = {"qos": {"lazyloading": False, "durabilityindisk": 0}}
+    kept, gone = (ready(manager, manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "pets", "keys": [part]}, **qos},
+                                              token).json) for part in ("test", "train"))  # fmt: skip
+    assert manager.call("POST", "/v1/gc", {}, manager.admin).json == {"datasets": []}, "they are in use"
+    manager.call("POST", f"/v1/datasets/{kept['dataset']}/pin", {"minutes": 5}, token)
+    for job in (kept, gone):
+        manager.call("DELETE", f"/v1/jobs/{job['id']}", token=token)
+    assert manager.call("POST", "/v1/gc", {}, manager.admin).json == {"datasets": [gone["dataset"]]}
+    left = lambda: sum(len(server.command("KEYS", "alnair:alice:" + "?" * 64)) for server in redis.servers[:3])  # noqa: E731
+    wait_for(lambda: left() == len(KEYS) - len(TRAIN), "the eviction")
+    assert manager.call("POST", "/v1/gc", {}, manager.admin).json == {"datasets": []}

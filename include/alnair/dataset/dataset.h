@@ -65,6 +65,9 @@ struct DatasetOptions {
   std::shared_ptr<const std::vector<std::byte>> manifest;  // the bytes of `version`, where this node may not know it
   std::string run;          // names a run: its processes on a node list once, and read the version that the first one found
   bool refresh = true;      // false: the newest known manifest, without listing
+  // Where there are no S3 credentials: the socket of a manager's daemon, which serves misses, and the identity of the source
+  // that the manager reads. Needs a version, and the tiers that the manager fills.
+  std::string miss_socket, miss_identity;
   std::shared_ptr<ObjectSource> object_source;  // instead of what `source` names (tests, other stores)
 };
 

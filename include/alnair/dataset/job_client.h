@@ -59,6 +59,16 @@ struct JobStatus {
   std::shared_ptr<const std::vector<std::byte>> manifest;  // once ready
 };
 
+// A chunk that no tier had, and where the manager has brought it: "redis", "directory" (by its hash, in hex), "source" (which no
+// tier takes: the object's URL, good for some minutes), or "failed".
+struct ChunkQuestion {
+  std::string key;
+  std::uint64_t chunk = 0;  // of the object
+};
+struct ChunkAnswer {
+  std::string state, hash, url, failure;
+};
+
 class JobClient {
  public:
   // Starts the thread and returns at once. `changed` (may be empty) is called on it after each change of the status; it
@@ -70,6 +80,9 @@ class JobClient {
   virtual JobStatus status() const = 0;
   // Blocks until the job is ready or has failed, at most `patience`. A failed one is registered again after a while.
   virtual JobStatus wait(std::chrono::milliseconds patience) const = 0;
+
+  // Has chunks of a ready job's dataset brought into the cache. Waits, for a minute at most. Throws SourceError, TimeoutError.
+  virtual std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) const = 0;
 
   // Deregisters the job, within `patience` at most, and ends the thread. Idempotent; never throws.
   virtual void close(std::chrono::milliseconds patience) = 0;

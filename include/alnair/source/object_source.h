@@ -82,6 +82,9 @@ class ObjectSource {
   // nullopt: no object of exactly that key. Blocks. Throws as list() does.
   virtual std::optional<ObjectInfo> stat(std::string_view key, const Interrupt& interrupt) = 0;
 
+  // Whether another process has put what read() brings into the tiers that all nodes share, under a lease of its own.
+  virtual bool fills_shared_tiers() const { return false; }
+
   // Starts a read and returns at once; retries, hedges and integrity checks are inside. `done` runs exactly once, on
   // a thread of the source (or on this one, before read() returns); it must be quick and must not block or throw.
   // The engine bounds what is in flight and queues the rest in order of submission.

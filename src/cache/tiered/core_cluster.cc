@@ -28,7 +28,14 @@ std::vector<ChunkId> ids_of(const Flights& flights) {
 void TieredCache::Core::elect(Flights flights) {
   if (flights.empty()) return;
   if (options_.cluster == nullptr) return fetch_from_source(std::move(flights));
-  find_abroad(std::move(flights), [self = shared_from_this()](Flights missed) { self->lease(std::move(missed)); });
+  find_abroad(std::move(flights), [self = shared_from_this()](Flights missed) {
+    Flights without_lease;
+    for (auto& flight : missed)
+      if (flight->origin->source().fills_shared_tiers()) without_lease.push_back(std::move(flight));
+    std::erase(missed, nullptr);
+    self->fetch_from_source(std::move(without_lease));
+    if (!missed.empty()) self->lease(std::move(missed));
+  });
 }
 
 void TieredCache::Core::lease(Flights flights) {

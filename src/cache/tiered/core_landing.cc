@@ -47,13 +47,14 @@ void TieredCache::Core::fetched(Flights& group, ReadResult result) {
     return fail(group, result.error);
   }
   std::vector<Arrival> arrivals;
+  const bool publish = !group.front()->origin->source().fills_shared_tiers();
   std::uint64_t position = 0;
   for (auto& flight : group) {
     View chunk = result.bytes.part(position, flight->read.length);
     position += flight->read.length;
     metrics().add(TierId::kSource, TierCounter::kHits);
     metrics().add(TierId::kSource, TierCounter::kHitBytes, chunk.size());
-    arrivals.push_back({.flight = std::move(flight), .bytes = std::move(chunk), .publish = true});
+    arrivals.push_back({.flight = std::move(flight), .bytes = std::move(chunk), .publish = publish});
   }
   landing_.add(std::move(arrivals));
 }
@@ -74,7 +75,8 @@ void TieredCache::Core::fill_other_tiers(std::span<const Arrival> arrivals) {
     const PutRequest request{.hash = *flight.hash, .bytes = arrival.bytes, .dataset = flight.origin->tag()};
     if (!arrival.hashed) {
       if (!arrival.kept || flight.origin->fits_lower_tiers()) filler_.add(request, arrival.kept);
-      if (!published_everywhere) shared_filler_.add(request, arrival.kept);
+      if (!published_everywhere && !flight.origin->source().fills_shared_tiers())
+        shared_filler_.add(request, arrival.kept);
     }
     if (options_.cluster == nullptr) continue;
     if (arrival.publish)

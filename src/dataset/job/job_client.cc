@@ -20,6 +20,7 @@
 #include "core/block_signals.h"
 #include "core/fork.h"
 #include "core/log.h"
+#include "core/percent.h"
 #include "dataset/job/manager_api.h"
 
 namespace alnair {
@@ -33,6 +34,7 @@ constexpr Milliseconds kFirstDelay{200}, kLongestDelay{30'000};
 constexpr Milliseconds kFirstLook{20}, kLongestLook{1'000};  // between looks at a registration
 constexpr Milliseconds kFailedAgain{30'000};
 constexpr Milliseconds kHeartbeat{10'000};
+constexpr std::chrono::seconds kMissPatience{60};
 
 json connect_body(const ManagerOptions& options) {
   json body = {{"name", options.username}, {"password", options.password}};
@@ -67,7 +69,11 @@ json job_body(const JobOptions& job) {
 class Worker {
  public:
   Worker(const ManagerOptions& manager, const JobOptions& job, std::function<void(const JobStatus&)> changed)
-      : options_(manager), job_(job), on_change_(std::move(changed)), api_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key) {
+      : options_(manager),
+        job_(job),
+        on_change_(std::move(changed)),
+        api_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key),
+        questions_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key) {
     api_.set_interrupt([this] {
       const std::lock_guard lock(mutex_);
       if (stopping_) throw CancelledError("the job is closed");
@@ -86,6 +92,41 @@ class Worker {
     changed_.wait_for(lock, patience,
                       [&] { return stopping_ || status_.state == "ready" || status_.state == "failed"; });
     return status_;
+  }
+
+  std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) {
+    json wanted = json::array();
+    for (const ChunkQuestion& chunk : chunks)
+      wanted.push_back({{"key", percent_encoded(chunk.key)}, {"chunk", chunk.chunk}});
+    const json body = {{"chunks", wanted}};
+    const auto deadline = std::chrono::steady_clock::now() + kMissPatience;
+    for (Milliseconds pause = kFirstLook;; pause = std::min(2 * pause, kLongestLook)) {
+      std::string id, token;
+      {
+        const std::lock_guard lock(mutex_);
+        id = status_.id;
+        token = known_token_;
+      }
+      try {
+        if (id.empty()) throw ManagerFailure(0, "", "the job is not registered now");
+        const json places = questions_.call(HttpMethod::kPost, "/v1/jobs/" + id + "/misses", token, body).at("chunks");
+        std::vector<ChunkAnswer> answers;
+        bool pending = false;
+        for (const json& place : places) {
+          answers.push_back({place.at("state"), text(place, "hash"), text(place, "url"), text(place, "failure")});
+          pending |= answers.back().state == "pending";
+        }
+        if (!pending) return answers;
+      } catch (const ManagerFailure& failure) {  // the manager may be back in a moment, or the job registered again
+        if (failure.status() == 422 || std::chrono::steady_clock::now() >= deadline) throw SourceError(failure.what());
+      } catch (const json::exception&) {
+        throw SourceError(fmt::format("the manager at {} answers what is not understood", api_.url()));
+      }
+      if (std::chrono::steady_clock::now() >= deadline)
+        throw TimeoutError(fmt::format("the manager at {} has not brought the chunks in {} s", api_.url(), kMissPatience.count()));
+      sleep(pause);
+      if (stopping()) throw SourceError("the job is closed");
+    }
   }
 
   void close(Milliseconds patience) {
@@ -232,6 +273,7 @@ class Worker {
   void set(JobStatus next) {
     {
       const std::lock_guard lock(mutex_);
+      known_token_ = token_;
       status_ = next;
     }
     changed_.notify_all();
@@ -259,7 +301,9 @@ class Worker {
   Milliseconds token_life_{60'000};
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  JobStatus status_;       // guarded by mutex_
+  ManagerApi questions_;  // of any thread
+  JobStatus status_;         // guarded by mutex_
+  std::string known_token_;  // likewise
   bool stopping_ = false;  // likewise
   std::thread thread_;
 };
@@ -276,6 +320,11 @@ class ThreadedJobClient final : public JobClient {
 
   JobStatus status() const override { return worker_->status(); }
   JobStatus wait(Milliseconds patience) const override { return worker_->wait(patience); }
+
+  std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) const override {
+    if (is_foreign()) throw SourceError("a forked child cannot ask the manager");
+    return worker_->locate(chunks);
+  }
 
   void close(Milliseconds patience) override {
     const std::lock_guard lock(closing_);

@@ -75,6 +75,12 @@ std::vector<Route> dataset_routes(Services& services) {
        [&](const Call& call) { return begin_without_fields(services, call, Work::kCheck); }},
       {"POST", "/v1/datasets/{id}/evict", Access::kClientOrAdmin,
        [&](const Call& call) { return begin_without_fields(services, call, Work::kEvict); }},
+      {"POST", "/v1/gc", Access::kAdmin,
+       [&](const Call& call) {
+         const auto body = parse_body(call.request.body, call.request.content_type);
+         Fields(body, "").end();
+         return json_response(200, {{"datasets", services.jobs.collect()}});
+       }},
       {"POST", "/v1/datasets/{id}/cancel", Access::kClientOrAdmin,
        [&](const Call& call) {
          parse_body(call.request.body, call.request.content_type);

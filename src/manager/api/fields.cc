@@ -108,6 +108,17 @@ const json* Fields::object(const char* name, bool required) {
   return value;
 }
 
+std::vector<const nlohmann::json*> Fields::objects(const char* name, std::size_t most) {
+  const nlohmann::json* value = find(name, true);
+  std::vector<const nlohmann::json*> result;
+  if (value->is_array() && !value->empty() && value->size() <= most)
+    for (const nlohmann::json& item : *value)
+      if (item.is_object()) result.push_back(&item);
+  if (result.empty() || result.size() != value->size())
+    refuse(name, fmt::format("a list of 1 to {} objects", most));
+  return result;
+}
+
 void Fields::end() const {
   for (const auto& [name, value] : object_.items()) {
     if (asked_.contains(name)) continue;

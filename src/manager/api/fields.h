@@ -26,6 +26,7 @@ class Fields {
   std::optional<std::uint64_t> number(const char* name, std::uint64_t highest);
   std::vector<std::string> texts(const char* name, std::size_t most, std::size_t longest);  // absent: empty
   const nlohmann::json* object(const char* name, bool required);                            // null: absent
+  std::vector<const nlohmann::json*> objects(const char* name, std::size_t most);           // at least one
 
   void end() const;  // refuses fields that were not asked for
 

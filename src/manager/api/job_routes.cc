@@ -1,6 +1,9 @@
 // Jobs: register, look at, keep alive, deregister; their manifests.
 #include <fmt/format.h>
 
+#include <semaphore>
+
+#include "core/percent.h"
 #include "manager/api/api.h"
 #include "manager/api/fields.h"
 #include "manager/api/json.h"
@@ -11,6 +14,8 @@ namespace {
 
 constexpr std::size_t kMostKeys = 100'000;
 constexpr std::size_t kLongestKey = 1024;  // S3's own limit
+constexpr std::size_t kMostMisses = 1024;  // of a request
+constexpr std::chrono::milliseconds kMissPatience{200};
 constexpr std::uint64_t kMostMinutes = 100ull * 366 * 24 * 60;
 
 Datasource datasource(const nlohmann::json& object) {
@@ -95,6 +100,39 @@ Response manifest(Services& services, const Call& call) {
   return response;
 }
 
+// Few requests wait at once, so that workers stay free for others; the others ask again.
+Response misses(Services& services, const Call& call) {
+  static std::counting_semaphore<> waiting{2};
+  const auto body = parse_body(call.request.body, call.request.content_type);
+  Fields fields(body, "");
+  std::vector<MissedChunk> chunks;
+  for (const nlohmann::json* item : fields.objects("chunks", kMostMisses)) {
+    Fields each(*item, fmt::format("chunks[{}]", chunks.size()));
+    auto key = percent_decoded(each.text("key", 3 * kLongestKey));
+    const auto chunk = each.number("chunk", 1ull << 40);
+    each.end();
+    if (!key || !chunk) throw Problem(422, "invalid-field", "chunks: expected a percent-encoded key and a chunk's number");
+    chunks.push_back({std::move(*key), *chunk});
+  }
+  fields.end();
+  const bool may_wait = waiting.try_acquire();
+  std::vector<MissAnswer> answers;
+  try {
+    answers = services.jobs.misses(call.parameters.front(), chunks, may_wait ? kMissPatience : std::chrono::milliseconds(0));
+  } catch (...) {
+    if (may_wait) waiting.release();
+    throw;
+  }
+  if (may_wait) waiting.release();
+  auto list = nlohmann::json::array();
+  bool pending = false;
+  for (const MissAnswer& answer : answers) {
+    pending |= answer.state == MissAnswer::State::kPending;
+    list.push_back(to_json(answer));
+  }
+  return json_response(pending ? 202 : 200, {{"chunks", list}});
+}
+
 bool flag(const Request& request, const char* name) {
   const auto found = request.query.find(name);
   if (found == request.query.end() || found->second == "false") return false;
@@ -119,6 +157,7 @@ std::vector<Route> job_routes(Services& services) {
        }},
       {"GET", "/v1/jobs/{id}/manifest", Access::kOwner, [&](const Call& call) { return manifest(services, call); }},
       {"POST", "/v1/jobs/{id}/heartbeat", Access::kOwner, [&](const Call& call) { return heartbeat(services, call); }},
+      {"POST", "/v1/jobs/{id}/misses", Access::kOwner, [&](const Call& call) { return misses(services, call); }},
       {"DELETE", "/v1/jobs/{id}", Access::kOwner,
        [&](const Call& call) {
          services.jobs.deregister(call.parameters.front(), flag(call.request, "delete_dataset"));

@@ -96,7 +96,16 @@ json to_json(const Jobs::DatasetView& dataset) {
           {"jobs", dataset.jobs},
           {"copy", dataset.copy ? to_json(*dataset.copy) : json(nullptr)},
           {"last_use_ms", record.last_use_ms},
-          {"pinned_until_ms", record.pinned_until_ms}};
+          {"pinned_until_ms", record.pinned_until_ms},
+          {"durability_minutes", record.durability_minutes}};
+}
+
+json to_json(const MissAnswer& answer) {
+  constexpr const char* kStates[] = {"pending", "redis", "directory", "source", "failed"};
+  return {{"state", kStates[static_cast<int>(answer.state)]},
+          {"hash", text_or_null(answer.hash)},
+          {"url", text_or_null(answer.url)},
+          {"failure", text_or_null(answer.failure)}};
 }
 
 }  // namespace alnair::manager

@@ -11,5 +11,6 @@ namespace alnair::manager {
 nlohmann::json to_json(const Datasource& source);
 nlohmann::json to_json(const JobView& job, const Config& config);
 nlohmann::json to_json(const Jobs::DatasetView& dataset);
+nlohmann::json to_json(const MissAnswer& answer);
 
 }  // namespace alnair::manager

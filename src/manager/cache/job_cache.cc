@@ -10,12 +10,14 @@
 
 namespace alnair::manager {
 
-JobCache::JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source)
+JobCache::JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source, Presign presign)
     : options_(std::move(options)),
       catalog_(std::move(catalog)),
       open_source_(std::move(open_source)),
       domains_(options_.tiers, catalog_),
-      copies_(options_.copies) {
+      copies_(options_.copies),
+      misses_([this](const DatasetRecord& dataset, const std::string& domain) { return open(dataset, domain); },
+              std::move(presign)) {
   if (domains_.redis() == nullptr || !options_.shared_url.empty()) return;
   users_.emplace(domains_.redis());
   users_->check();

@@ -12,6 +12,7 @@
 #include "alnair/catalog/catalog.h"
 #include "manager/cache/copies.h"
 #include "manager/cache/domains.h"
+#include "manager/cache/misses.h"
 #include "manager/cache/redis_users.h"
 #include "manager/records/records.h"
 
@@ -28,8 +29,10 @@ class JobCache {
   };
   using OpenSource = std::function<std::shared_ptr<ObjectSource>(const std::string& client, const Datasource&)>;
 
+  using Presign = Misses::Presign;
+
   // Throws ConfigError, AccessError: Redis is not what it is said to be, or forbids what the manager needs.
-  JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source);
+  JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source, Presign presign);
 
   bool fillable() const { return domains_.fillable(); }
   const std::shared_ptr<redis::Client>& redis() const { return domains_.redis(); }
@@ -52,6 +55,7 @@ class JobCache {
   // The same as `plan` says, for whoever asks. Problem: 409 other work goes on.
   void work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan);
   Copies& copies() { return copies_; }
+  Misses& misses() { return misses_; }
   OpenChunks opener(const DatasetRecord& dataset, const std::string& domain) {
     return [this, dataset, domain] { return open(dataset, domain); };
   }
@@ -67,7 +71,8 @@ class JobCache {
   mutable std::mutex mutex_;
   SharedUse use_;  // guarded by mutex_
   std::optional<RedisUsers> users_;
-  Copies copies_;  // last: its threads use the rest
+  Copies copies_;  // last: their threads use the rest
+  Misses misses_;
 };
 
 }  // namespace alnair::manager

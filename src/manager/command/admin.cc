@@ -248,6 +248,14 @@ std::function<int(const std::vector<std::string>&)> work_command(const std::stri
   };
 }
 
+int gc_command(const std::vector<std::string>& rest) {
+  const Arguments arguments = parse(rest);
+  expect_words(arguments, 0, "gc without words");
+  for (const json& id : Admin(arguments).call(HttpMethod::kPost, "/v1/gc", json::object()).at("datasets"))
+    std::printf("%s\n", id.get<std::string>().c_str());
+  return 0;
+}
+
 // From a terminal without echo, else the first line of stdin: never an argument, which others could see.
 std::string read_password() {
   termios before{};
@@ -338,6 +346,7 @@ std::map<std::string, Command> admin_commands() {
           {"clients", clients_command}, {"register", register_command}, {"deregister", deregister_command},
           {"pin", pin_command},         {"forget", forget_command},     {"warm", warm_command},
           {"check", work_command("check")}, {"evict", work_command("evict")}, {"cancel", work_command("cancel")},
+          {"gc", gc_command},
           {"user", user_command},       {"token", token_command},       {"reseal", reseal_command}};
 }
 

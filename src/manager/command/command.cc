@@ -33,6 +33,7 @@ Of a manager that runs; tables, or with --json what programs read:
   alnair-manager pin DATASET-ID MINUTES | forget DATASET-ID
   alnair-manager warm DATASET-ID [KEY...] [--prefix PREFIX] [--rate BYTES-PER-SECOND]
   alnair-manager check DATASET-ID | evict DATASET-ID | cancel DATASET-ID
+  alnair-manager gc                      evict what no job has used for its durabilityindisk; names it
   alnair-manager user add NAME [--domain DOMAIN]               the password is read from stdin
   alnair-manager user password | enable | disable | remove NAME
   alnair-manager user quota NAME [--cached-bytes N] [--s3-requests N]   0, or left out: without limit

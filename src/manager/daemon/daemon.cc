@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "manager/daemon/client_conf.h"
 #include "manager/daemon/job_file.h"
+#include "manager/daemon/miss_server.h"
 #include "manager/server/log_lines.h"
 
 namespace alnair::manager {
@@ -33,7 +34,8 @@ using Stamp = std::pair<std::filesystem::file_time_type, std::uintmax_t>;
 
 struct RunningJob {
   Stamp stamp;
-  std::shared_ptr<JobClient> client;  // null: its file is malformed
+  std::shared_ptr<JobClient> client = {};  // null: its file is malformed
+  std::unique_ptr<MissServer> misses = {};
 };
 
 std::map<std::string, Stamp> job_files(const std::string& directory) {
@@ -69,7 +71,7 @@ class Daemon {
       if (const auto file = files.find(name); file == files.end() || file->second != job.stamp) ended.push_back(name);
     end(ended);
     for (const auto& [name, stamp] : files)
-      if (!jobs_.contains(name)) jobs_[name] = {stamp, start(name)};
+      if (!jobs_.contains(name)) start(name, jobs_[name] = {.stamp = stamp});
   }
 
   void end_all() {
@@ -79,20 +81,20 @@ class Daemon {
   }
 
  private:
-  std::shared_ptr<JobClient> start(const std::string& name) {
+  void start(const std::string& name, RunningJob& running) {
     try {
       JobOptions job = read_job_file(options_.jobs_directory + "/" + name + ".json", name);
       job.node = options_.node;
       log(LogLevel::kInfo, "job {}: registering with {}", name, manager_.url);
       write(job, JobStatus());
-      return JobClient::start(manager_, job, [this, job](const JobStatus& status) {
+      running.client = JobClient::start(manager_, job, [this, job](const JobStatus& status) {
         log(LogLevel::kInfo, "job {}: {}{}{}", job.name, status.state, status.detail.empty() ? "" : ": ",
             status.detail);
         write(job, status);
       });
+      running.misses = std::make_unique<MissServer>(options_.share, job.name, running.client);
     } catch (const ConfigError& error) {  // the other jobs go on; a change of the file is another attempt
       log(LogLevel::kError, "{}", error.what());
-      return nullptr;
     }
   }
 
@@ -111,6 +113,7 @@ class Daemon {
       if (const auto client = jobs_[name].client) closing.emplace_back([client] { client->close(5s); });
     for (std::thread& thread : closing) thread.join();
     for (const std::string& name : names) {
+      jobs_[name].misses.reset();
       remove_share_files(options_.share, name);
       jobs_.erase(name);
       log(LogLevel::kInfo, "job {}: deregistered", name);

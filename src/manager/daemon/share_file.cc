@@ -47,6 +47,19 @@ void replace_file(const ShareOptions& options, const std::string& name, std::str
   if (rename(temporary.c_str(), path.c_str()) != 0) fail("renamed");
 }
 
+// As jobs without S3 credentials name chunks.
+std::string identity_of(const JobOptions& job, const ManagerOptions& manager) {
+  S3Options options;
+  options.anonymous = true;
+  options.endpoint_url = manager.s3_endpoint_url;
+  options.region = manager.s3_region;
+  try {
+    return open_s3_source(job.bucket, options)->identity();
+  } catch (const ConfigError&) {  // of the bucket or endpoint: the registration fails, and says so
+    return "";
+  }
+}
+
 }  // namespace
 
 void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager,
@@ -62,6 +75,8 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
                             {"redis", status.redis},
                             {"directory", status.directory},
                             {"directory_mode", status.directory_mode},
+                            {"misses", job.name + ".sock"},
+                            {"identity", identity_of(job, manager)},
                             {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
                             {"updated_ms", system_ms()}};
   if (status.manifest != nullptr) {  // before the file that names it

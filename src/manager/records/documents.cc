@@ -95,7 +95,8 @@ std::string document_of(const DatasetRecord& record) {
               {"objects", record.objects},
               {"bytes", record.bytes},
               {"last_use_ms", record.last_use_ms},
-              {"pinned_until_ms", record.pinned_until_ms}}
+              {"pinned_until_ms", record.pinned_until_ms},
+              {"durability_minutes", record.durability_minutes}}
       .dump();
 }
 
@@ -107,6 +108,7 @@ void read_document(const std::string& document, DatasetRecord& record) {
     record.bytes = value.at("bytes");
     record.last_use_ms = value.at("last_use_ms");
     record.pinned_until_ms = value.at("pinned_until_ms");
+    record.durability_minutes = value.value("durability_minutes", record.durability_minutes);
   });
 }
 

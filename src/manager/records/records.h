@@ -95,6 +95,7 @@ struct DatasetRecord {
   std::uint64_t bytes = 0;
   std::int64_t last_use_ms = 0;
   std::int64_t pinned_until_ms = 0;  // 0: not pinned
+  std::uint64_t durability_minutes = 1440;  // without use until its chunks are evicted: as its last job asked
 
   bool operator==(const DatasetRecord&) const = default;
 };

@@ -49,6 +49,9 @@ Sealer sealer_for(const Config& config) {
 // So many that no live job's is forgotten, in the worst case by days of new versions.
 constexpr CatalogLimits kManifests{.versions = 64, .manifests = 100'000};
 
+constexpr std::uint64_t kBetweenCollections = 60;  // sweeps, one a second
+constexpr std::chrono::minutes kUrlLife{15};  // of what is handed to jobs without credentials
+
 Response answer_standing_by(const Request& request) {
   if (request.path == std::vector<std::string>{"healthz"}) return json_response(200, {{"status", "standby"}});
   return problem_response({503, "standby", "this manager waits for the end of another one: ask that one", 5},
@@ -82,7 +85,11 @@ class RunningManager final : public Manager {
             catalog_, [this](const std::string& client, const Datasource& source) { return open(client, source); },
             config.listings),
         cache_(cache_options(config), catalog_,
-               [this](const std::string& client, const Datasource& source) { return open(client, source); }),
+               [this](const std::string& client, const Datasource& source) { return open(client, source); },
+               [this](const DatasetRecord& dataset, const std::string& key) {
+                 return presign_get(dataset.datasource.bucket, key, s3_options(dataset.client, dataset.datasource),
+                                    kUrlLife);
+               }),
         jobs_(*records_, clients_, listings_, &cache_,
               {seconds(config.token_life), seconds(config.grace), config.max_jobs, config.max_jobs_per_client}, now),
         api_({config_, *catalog_, clients_, listings_, jobs_, usage_, cache_,
@@ -119,6 +126,7 @@ class RunningManager final : public Manager {
     reconciler_.join();
     listings_.stop();
     cache_.copies().stop();
+    cache_.misses().stop();
   }
 
  private:
@@ -158,14 +166,7 @@ class RunningManager final : public Manager {
 
   // The bucket, with the client's credentials and never with this process's own.
   std::shared_ptr<ObjectSource> open(const std::string& client, const Datasource& source) {
-    const S3Auth auth = clients_.s3_auth(client);
-    S3Options options;
-    options.credentials = auth.credentials;
-    options.endpoint_url = source.endpoint_url.empty() ? auth.endpoint_url : source.endpoint_url;
-    options.region = source.region.empty() ? auth.region : source.region;
-    options.event_loop_threads = 1;
-    const std::shared_ptr<RequestRate> rate = rate_of(client);
-    return limited_source(open_s3_source(source.bucket, options), rate);
+    return limited_source(open_s3_source(source.bucket, s3_options(client, source)), rate_of(client));
   }
 
   // One for all of a client's sources, with the quota of now.
@@ -177,7 +178,18 @@ class RunningManager final : public Manager {
     return rate;
   }
 
+  S3Options s3_options(const std::string& client, const Datasource& source) const {
+    const S3Auth auth = clients_.s3_auth(client);
+    S3Options options;
+    options.credentials = auth.credentials;
+    options.endpoint_url = source.endpoint_url.empty() ? auth.endpoint_url : source.endpoint_url;
+    options.region = source.region.empty() ? auth.region : source.region;
+    options.event_loop_threads = 1;
+    return options;
+  }
+
   void sweep() {
+    std::uint64_t sweeps = 0;
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, std::chrono::seconds(1), [&] { return ended_; })) {
       lock.unlock();
@@ -190,6 +202,7 @@ class RunningManager final : public Manager {
         clients_.sweep();
         jobs_.sweep();
         usage_.sample(now(), system_ms());
+        if (++sweeps % kBetweenCollections == 0) jobs_.collect();
       } catch (const std::exception& error) {  // the records: tried again in a second
         if (once_.first()) log(LogLevel::kError, "what has expired stays for now: {}", error.what());
       }

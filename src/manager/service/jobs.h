@@ -71,6 +71,10 @@ class Jobs {
   // Renews the token, and keeps what the job reports. Problem: 404.
   JobView heartbeat(const std::string& id, const std::string& report);
 
+  // Brings chunks of the job's dataset into the cache (Misses::answer). Problem: 404; 409: there is no manifest yet, or no cache.
+  std::vector<MissAnswer> misses(const std::string& id, const std::vector<MissedChunk>& chunks,
+                                 std::chrono::milliseconds patience) const;
+
   // Ends a job; one that does not exist is a Problem 404. With `delete_dataset`, its dataset's record too if no other
   // job of the client uses it.
   void deregister(const std::string& id, bool delete_dataset);
@@ -92,6 +96,8 @@ class Jobs {
   // also: a job uses it, it is pinned.
   void work(const std::string& id, CopyPlan plan);
   void cancel_work(const std::string& id);  // Problem: 404
+  // Evicts datasets that no job has used for durabilityindisk minutes and that are not pinned. Returns their ids.
+  std::vector<std::string> collect();
 
   void sweep();  // deregisters jobs whose grace has ended
 
@@ -127,6 +133,7 @@ class Jobs {
   std::map<std::string, Job> jobs_;
   std::map<std::string, std::string> tokens_;  // hash to job
   std::map<std::string, DatasetRecord> datasets_;
+  std::map<std::string, std::int64_t> collected_;  // by dataset: its last use, when it was evicted for not being used
 };
 
 // Equal for equal datasources of one client, whatever the order of their keys. Pure.

@@ -1,0 +1,152 @@
+// The datasets of jobs: what is known of them, pins, work on their chunks.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/log.h"
+#include "manager/http/message.h"
+#include "manager/service/jobs.h"
+#include "manager/service/time.h"
+
+namespace alnair::manager {
+namespace {
+
+Problem unknown_dataset(const std::string& id) {
+  return {404, "unknown-dataset", fmt::format("there is no dataset \"{}\"", id)};
+}
+
+}  // namespace
+
+Jobs::DatasetView Jobs::dataset_view(const DatasetRecord& record) const {
+  DatasetView result{record, {}, {}};
+  if (cache_ != nullptr) result.copy = cache_->copies().status(record.id);
+  for (const auto& [id, job] : jobs_)
+    if (job.record.dataset == record.id) result.jobs.push_back(id);
+  return result;
+}
+
+std::vector<Jobs::DatasetView> Jobs::datasets(const std::string& client) const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::vector<std::string>> users;  // one walk over the jobs, not one a dataset
+  for (const auto& [id, job] : jobs_) users[job.record.dataset].push_back(id);
+  std::vector<DatasetView> views;
+  for (const auto& [id, record] : datasets_)
+    if (client.empty() || record.client == client)
+      views.push_back({record, users[id], cache_ == nullptr ? std::nullopt : cache_->copies().status(id)});
+  return views;
+}
+
+Jobs::DatasetView Jobs::dataset(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = datasets_.find(id);
+  if (found == datasets_.end()) throw unknown_dataset(id);
+  return dataset_view(found->second);
+}
+
+void Jobs::pin(const std::string& id, std::int64_t until_ms) {
+  const std::lock_guard writing(writing_);
+  DatasetRecord record = dataset(id).record;
+  record.pinned_until_ms = until_ms;
+  records_.put_dataset(record);
+  const std::lock_guard lock(mutex_);
+  datasets_[id] = record;
+}
+
+void Jobs::erase_dataset(const std::string& id) {
+  const std::lock_guard writing(writing_);
+  const DatasetView erased = unused(id);
+  records_.erase_dataset(id);
+  {
+    const std::lock_guard lock(mutex_);
+    datasets_.erase(id);
+  }
+  evict_for_good(erased.record);
+}
+
+Jobs::DatasetView Jobs::unused(const std::string& id) const {
+  DatasetView found = dataset(id);
+  if (!found.jobs.empty())
+    throw Problem(409, "dataset-in-use",
+                  fmt::format("{} live jobs use the dataset, {} among them", found.jobs.size(), found.jobs.front()));
+  return found;
+}
+
+// What other datasets of the domain have in common with it stays, if they are in use.
+CopyPlan Jobs::eviction_of(const DatasetRecord& record) const {
+  CopyPlan plan{.work = Work::kEvict};
+  const std::string domain = clients_.domain_of(record.client);
+  for (const DatasetView& other : datasets("")) {
+    const bool used = !other.jobs.empty() || other.record.pinned_until_ms > system_ms();
+    if (used && other.record.id != record.id && !other.record.version.empty() &&
+        clients_.domain_of(other.record.client) == domain)
+      plan.kept.push_back(cache_->opener(other.record, domain));
+  }
+  return plan;
+}
+
+void Jobs::evict_for_good(const DatasetRecord& record) {
+  if (cache_ == nullptr || !cache_->fillable() || record.version.empty()) return;
+  cache_->copies().cancel(record.id);
+  cache_->work(record, clients_.domain_of(record.client), eviction_of(record));
+}
+
+std::uint64_t Jobs::room_for(const DatasetRecord& record) const {
+  const std::uint64_t quota = clients_.quota_of(record.client).cached_bytes;
+  if (quota == 0) return UINT64_MAX;
+  std::uint64_t others = 0;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, dataset] : datasets_)
+    if (dataset.client == record.client && id != record.id)
+      if (const auto copy = cache_->copies().status(id)) others += copy->cached_bytes();
+  return quota > others ? quota - others : 0;
+}
+
+void Jobs::work(const std::string& id, CopyPlan plan) {
+  if (plan.work == Work::kEvict) {
+    const DatasetRecord record = unused(id).record;
+    if (record.pinned_until_ms > system_ms())
+      throw Problem(409, "dataset-pinned", "the dataset is pinned; pin it for 0 minutes first");
+    plan = eviction_of(record);
+  }
+  const DatasetRecord record = dataset(id).record;
+  if (cache_ == nullptr) throw Problem(409, "no-cache", "the manager has no cache");
+  if (plan.work == Work::kCopy) {
+    plan.most_bytes = room_for(record);
+    if (plan.most_bytes == 0)
+      throw Problem(429, "quota-exceeded",
+                    fmt::format("the datasets of \"{}\" have as many bytes in the cache as they may; evict one",
+                                record.client));
+  }
+  cache_->work(record, clients_.domain_of(record.client), plan);
+}
+
+void Jobs::cancel_work(const std::string& id) {
+  dataset(id);
+  if (cache_ != nullptr) cache_->copies().cancel(id);
+}
+
+// What nobody has used for as long as its jobs asked for. Evicted once: it is known as long as it is not forgotten.
+std::vector<std::string> Jobs::collect() {
+  if (cache_ == nullptr || !cache_->fillable()) return {};
+  const std::int64_t now = system_ms();
+  std::vector<DatasetRecord> unused;
+  for (const DatasetView& dataset : datasets("")) {
+    const DatasetRecord& record = dataset.record;
+    if (!dataset.jobs.empty() || record.version.empty() || record.pinned_until_ms > now ||
+        record.last_use_ms + static_cast<std::int64_t>(record.durability_minutes) * 60'000 > now)
+      continue;
+    const std::lock_guard lock(mutex_);
+    auto& collected = collected_[record.id];
+    if (std::exchange(collected, record.last_use_ms) != record.last_use_ms) unused.push_back(record);
+  }
+  std::vector<std::string> ids;
+  for (const DatasetRecord& record : unused) {
+    log(LogLevel::kInfo, "dataset {} of {} has not been used for {} minutes: evicted", record.id, record.client,
+        record.durability_minutes);
+    evict_for_good(record);
+    ids.push_back(record.id);
+  }
+  return ids;
+}
+
+}  // namespace alnair::manager
