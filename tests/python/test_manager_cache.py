@@ -343,3 +343,16 @@ def test_what_no_job_has_used_for_its_durability_is_collected_unless_it_is_pinne
     left = lambda: sum(len(server.command("KEYS", "alnair:alice:" + "?" * 64)) for server in redis.servers[:3])  # noqa: E731
     wait_for(lambda: left() == len(KEYS) - len(TRAIN), "the eviction")
     assert manager.call("POST", "/v1/gc", {}, manager.admin).json == {"datasets": []}
+
+
+def test_a_single_pass_job_reads_the_cache_and_fills_nothing(start_manager, redis, s3_auth):
+    manager = start_manager(redis_url=redis.url)
+    job = manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "pets"}, "single_pass": True, **NOW},
+                       manager.connect(s3_auth)).json  # fmt: skip
+    assert ready(manager, job)["copy"] is None and gets(manager) == 0
+    user = user_of(job["cache"]["redis"])
+    for server in redis.servers[:3]:
+        wait_for(lambda server=server: len(users(server)) == 1, "its user")
+        assert "NOPERM" in as_user(server, user, "SET", "alnair:alice:x", "y")
+        own = as_user(server, user, "GET", "alnair:alice:x")
+        assert own is None or own.startswith("MOVED"), own

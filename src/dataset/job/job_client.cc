@@ -123,7 +123,8 @@ class Worker {
         throw SourceError(fmt::format("the manager at {} answers what is not understood", api_.url()));
       }
       if (std::chrono::steady_clock::now() >= deadline)
-        throw TimeoutError(fmt::format("the manager at {} has not brought the chunks in {} s", api_.url(), kMissPatience.count()));
+        throw TimeoutError(
+            fmt::format("the manager at {} has not brought the chunks in {} s", api_.url(), kMissPatience.count()));
       sleep(pause);
       if (stopping()) throw SourceError("the job is closed");
     }

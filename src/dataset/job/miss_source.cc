@@ -84,12 +84,14 @@ class Daemon {
   void connect() {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    if (path_.size() >= sizeof address.sun_path) throw ConfigError(fmt::format("{}: longer than a socket's path may be", path_));
+    if (path_.size() >= sizeof address.sun_path)
+      throw ConfigError(fmt::format("{}: longer than a socket's path may be", path_));
     std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
     FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (!socket) fail("cannot be asked");
     setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail("does not answer");
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+      fail("does not answer");
     set(std::move(socket));
   }
 
@@ -133,7 +135,8 @@ class Asker : public std::enable_shared_from_this<Asker> {
     changed_.notify_all();
     daemon_.stop();
     if (thread_.joinable()) thread_.join();
-    for (const WantedPtr& wanted : queue_) wanted->done({{}, std::make_exception_ptr(CancelledError("the dataset was closed"))});
+    for (const WantedPtr& wanted : queue_)
+      wanted->done({{}, std::make_exception_ptr(CancelledError("the dataset was closed"))});
   }
 
   void add(WantedPtr wanted) {
@@ -236,15 +239,16 @@ class Asker : public std::enable_shared_from_this<Asker> {
       const std::uint64_t begin = (wanted->first + i) * chunk_size;
       if (parts[i] && parts[i]->size() == std::min(chunk_size, size - begin)) continue;
       if (++wanted->attempts < kAttempts) return add(wanted);  // it is gone: the manager brings it again
-      return end(*wanted, {{}, failure(fmt::format("{} of {}: the manager's cache drops it as soon as it has it", request.object.key,
-                                                   options_.identity))});
+      return end(*wanted, {{}, failure(fmt::format("{} of {}: the manager's cache drops it as soon as it has it",
+                                                   request.object.key, options_.identity))});
     }
     const std::uint64_t skip = request.offset - wanted->first * chunk_size;
     if (parts.size() == 1) return end(*wanted, {parts[0]->part(skip, request.length), nullptr});
     Buffer whole(request.length);
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const std::uint64_t begin = (wanted->first + i) * chunk_size;
-      const std::uint64_t from = std::max(begin, request.offset), until = std::min(begin + parts[i]->size(), request.offset + request.length);
+      const std::uint64_t from = std::max(begin, request.offset);
+      const std::uint64_t until = std::min(begin + parts[i]->size(), request.offset + request.length);
       std::memcpy(whole.data() + (from - request.offset), parts[i]->data() + (from - begin), until - from);
     }
     end(*wanted, {std::move(whole).freeze(), nullptr});
@@ -263,11 +267,14 @@ class Asker : public std::enable_shared_from_this<Asker> {
       std::string etag(response.headers.find("ETag").value_or(""));
       std::erase(etag, '"');
       if (response.ok() && !etag.empty() && !object.etag.empty() && etag != object.etag)
-        return end(*wanted, {{}, std::make_exception_ptr(ChangedError(fmt::format("{} of {} has changed", object.key, identity)))});
-      if (response.ok() && response.body.size() == wanted->request.length) return end(*wanted, {std::move(response.body), nullptr});
+        return end(*wanted, {{}, std::make_exception_ptr(
+                                     ChangedError(fmt::format("{} of {} has changed", object.key, identity)))});
+      if (response.ok() && response.body.size() == wanted->request.length)
+        return end(*wanted, {std::move(response.body), nullptr});
+      const bool answered = response.failure == HttpFailure::kNone;
       end(*wanted, {{}, failure(fmt::format("{} of {} cannot be read by the manager's URL: {}", object.key, identity,
-                                            response.failure == HttpFailure::kNone ? fmt::format("status {}", response.status)
-                                                                                   : response.failure_text))});
+                                            answered ? fmt::format("status {}", response.status)
+                                                     : response.failure_text))});
     });
   }
 
@@ -294,7 +301,8 @@ class MissSource final : public ObjectSource {
       : options_(std::move(options)), asker_([this] { return std::make_shared<Asker>(options_); }) {}
 
   std::string identity() const override { return options_.identity; }
-  void list(std::span<const std::string>, const std::function<void(std::vector<ObjectInfo>&&)>&, const Interrupt&) override {
+  void list(std::span<const std::string>, const std::function<void(std::vector<ObjectInfo>&&)>&,
+            const Interrupt&) override {
     refuse();
   }
   std::vector<std::string> names_below(std::string_view, std::size_t, const Interrupt&) override { refuse(); }
@@ -313,7 +321,8 @@ class MissSource final : public ObjectSource {
 
  private:
   [[noreturn]] void refuse() const {
-    throw AccessError(fmt::format("{} cannot be listed: there are no S3 credentials, only a manager's daemon", options_.identity));
+    throw AccessError(fmt::format("{} cannot be listed: there are no S3 credentials, only a manager's daemon",
+                                  options_.identity));
   }
 
   const MissSourceOptions options_;

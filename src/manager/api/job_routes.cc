@@ -60,6 +60,7 @@ Response register_job(Services& services, const Call& call) {
   request.node = fields.text_or("node", 253, "");
   request.datasource = datasource(*fields.object("datasource", true));
   request.qos = qos(fields.object("qos", false));
+  request.single_pass = fields.boolean("single_pass").value_or(false);
   request.resources = object_text(fields.object("resources", false), 16 << 10, "resources");
   fields.end();
   const RegisteredJob registered = services.jobs.register_job(call.client, request);

@@ -45,6 +45,8 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
   text += gauge("alnair_manager_dataset_bytes", "Bytes of all objects of all datasets.", sum.bytes);
   text += gauge("alnair_manager_connections", "Open HTTP connections.", services.connections());
   text += gauge("alnair_manager_listings", "Listings that wait or run.", services.listings.running());
+  text += gauge("alnair_manager_copies", "Copies, checks and evictions of datasets that wait or run.",
+                services.cache.copies().running());
   text += fmt::format(
       "# HELP alnair_manager_listings_total Listings begun.\n# TYPE alnair_manager_listings_total counter\n"
       "alnair_manager_listings_total {}\n",
@@ -63,6 +65,16 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
     if (name.starts_with("s3_"))
       text += fmt::format("# TYPE alnair_{0}_total counter\nalnair_{0}_total {1}\n", name, value);
   return text;
+}
+
+nlohmann::json to_json(const std::optional<TierUsage>& tier) {
+  if (!tier) return nullptr;
+  return {{"used_bytes", tier->used_bytes}, {"limit_bytes", tier->limit_bytes}};
+}
+
+nlohmann::json tiers(Services& services) {
+  const Domains::Usage usage = services.cache.usage();
+  return {{"redis", to_json(usage.redis)}, {"directory", to_json(usage.directory)}};
 }
 
 }  // namespace
@@ -95,7 +107,9 @@ std::vector<Route> status_routes(Services& services, HttpMetrics& metrics) {
                                     {"datasets", sum.datasets},
                                     {"dataset_bytes", sum.bytes},
                                     {"connections", services.connections()},
-                                    {"listings", services.listings.running()}});
+                                    {"listings", services.listings.running()},
+                                    {"copies", services.cache.copies().running()},
+                                    {"tiers", tiers(services)}});
        }},
       {"GET", "/v1/config", Access::kAdmin,
        [&](const Call&) {

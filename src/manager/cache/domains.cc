@@ -40,6 +40,28 @@ std::string name_in_tiers(const std::string& domain) {
 Domains::Domains(Options options, std::shared_ptr<Catalog> catalog)
     : options_(std::move(options)), catalog_(std::move(catalog)), redis_(connected(options_.redis_url)) {}
 
+Domains::Usage Domains::usage() {
+  Usage usage;
+  if (redis_ != nullptr) {
+    try {
+      const redis::ServerFacts facts = redis_->check({.deadline = std::chrono::seconds(1)});
+      if (facts.version != redis::Version{})
+        usage.redis = {.used_bytes = facts.used_memory, .limit_bytes = facts.maxmemory};
+    } catch (const Error&) {  // the client has said what is wrong
+    }
+  }
+  if (options_.directory.empty()) return usage;
+  usage.directory.emplace();
+  const std::lock_guard lock(mutex_);
+  for (const auto& [domain, node] : nodes_) {
+    if (node == nullptr || node->spill == nullptr) continue;
+    const TierUsage own = node->spill->usage();
+    usage.directory->used_bytes += own.used_bytes;
+    usage.directory->limit_bytes += own.limit_bytes;
+  }
+  return usage;
+}
+
 std::shared_ptr<Node> Domains::node(const std::string& domain) {
   const std::lock_guard lock(mutex_);
   auto& node = nodes_[domain];

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "dataset/node.h"
@@ -35,6 +36,13 @@ class Domains {
 
   bool fillable() const { return redis_ != nullptr || !options_.directory.empty(); }  // whether there is any shared tier
   const std::shared_ptr<redis::Client>& redis() const { return redis_; }              // null: none
+
+  // How full each shared tier is, of all domains that have been opened; none for a tier that there is not, or that does not
+  // answer within a second.
+  struct Usage {
+    std::optional<TierUsage> redis, directory;
+  };
+  Usage usage();
 
   // Waits for Redis at a domain's first use. Throws ConfigError, AccessError.
   std::shared_ptr<Node> node(const std::string& domain);

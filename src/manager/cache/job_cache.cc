@@ -45,14 +45,14 @@ std::string JobCache::redis_url(const std::string& job, const std::string& domai
 void JobCache::admit(const JobRecord& job, const std::string& domain) {
   if (!users_ || job.redis_hash.empty()) return;
   try {
-    users_->add(job.id, {job.redis_hash, name_in_tiers(domain)});
+    users_->add(job.id, {job.redis_hash, name_in_tiers(domain), job.single_pass});
   } catch (const AccessError& error) {
     log(LogLevel::kError, "job {} has no user in Redis: {}", job.id, error.what());
   }
 }
 
 void JobCache::know(const JobRecord& job, const std::string& domain) {
-  if (users_ && !job.redis_hash.empty()) users_->know(job.id, {job.redis_hash, name_in_tiers(domain)});
+  if (users_ && !job.redis_hash.empty()) users_->know(job.id, {job.redis_hash, name_in_tiers(domain), job.single_pass});
 }
 
 void JobCache::dismiss(const std::string& job) {

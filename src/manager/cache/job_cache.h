@@ -39,6 +39,7 @@ class JobCache {
   bool has_directory() const { return !options_.tiers.directory.empty(); }
   SharedUse use() const;  // as reconcile() last found it
   bool makes_users() const { return users_.has_value(); }
+  Domains::Usage usage() { return domains_.usage(); }
 
   // The URL by which a job of that domain reaches Redis, with its password in it; empty: there is no Redis.
   std::string redis_url(const std::string& job, const std::string& domain, const std::string& password) const;

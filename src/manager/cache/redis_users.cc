@@ -55,11 +55,15 @@ void refuse(const redis::Result& result) {
 
 }  // namespace
 
-std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash) {
-  return {"reset",  "on",     "#" + password_hash, "resetchannels", "~" + prefix + "*", "-@all",
-          "+info",  "+get",   "+set",              "+del",          "+exists",          "+persist",
-          "+hmget", "+hset",  "+hget",             "+hdel",         "+hkeys",           "+time",
-          "+eval",  "+evalsha", "+asking",         "+readonly",   "+cluster|slots"};
+std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash, bool read_only) {
+  std::vector<std::string> rights = {"reset", "on", "#" + password_hash, "resetchannels", "~" + prefix + "*", "-@all"};
+  for (const char* right : {"+info", "+get", "+exists", "+hmget", "+asking", "+readonly", "+cluster|slots"})
+    rights.emplace_back(right);
+  if (read_only) return rights;
+  for (const char* right :
+       {"+set", "+del", "+persist", "+hset", "+hget", "+hdel", "+hkeys", "+time", "+eval", "+evalsha"})
+    rights.emplace_back(right);
+  return rights;
 }
 
 RedisUsers::RedisUsers(std::shared_ptr<redis::Client> client)
@@ -91,12 +95,14 @@ void RedisUsers::remove(const std::string& job) {
 
 // What went wrong; empty: nothing.
 std::string RedisUsers::create(redis::Client& node, const std::string& name, const User& user) const {
-  auto arguments = rights_of_a_job(client_->options().key_namespace + ":" + user.domain + ":", user.password_hash);
+  auto arguments = rights_of_a_job(client_->options().key_namespace + ":" + user.domain + ":", user.password_hash,
+                                   user.read_only);
   arguments.insert(arguments.begin(), {"SETUSER", name});
   const auto without = arguments;
   arguments.push_back("+cluster|shards");
   redis::Result result = node.call(acl(arguments), kPatience);
-  if (result.failure == redis::Failure::kRefused) result = node.call(acl(without), kPatience);  // Redis 6 has no such command
+  // Redis 6 has no such command.
+  if (result.failure == redis::Failure::kRefused) result = node.call(acl(without), kPatience);
   refuse(result);
   return result.message;
 }

@@ -21,6 +21,7 @@ class RedisUsers {
   struct User {
     std::string password_hash;  // SHA-256, in hex
     std::string domain;         // as it is in keys (name_in_tiers)
+    bool read_only = false;
   };
   // `client` is the manager's own, whose user may run ACL and CLUSTER NODES.
   explicit RedisUsers(std::shared_ptr<redis::Client> client);
@@ -52,6 +53,6 @@ class RedisUsers {
 };
 
 // The arguments of ACL SETUSER that let a user do in the keys below `prefix` what the library needs, and nothing else. Pure.
-std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash);
+std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash, bool read_only);
 
 }  // namespace alnair::manager

@@ -112,7 +112,10 @@ int status_command(const std::vector<std::string>& rest) {
   const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/status");
   Rows rows;
   for (const auto& [name, value] : answer.items())
-    if (name != "jobs") rows.push_back({name, name == "dataset_bytes" ? readable_bytes(value) : text_of(value)});
+    if (name != "jobs" && name != "tiers") rows.push_back({name, name == "dataset_bytes" ? readable_bytes(value) : text_of(value)});
+  for (const auto& [name, tier] : answer.at("tiers").items())
+    if (!tier.is_null())
+      rows.push_back({name, readable_bytes(tier.at("used_bytes")) + " of " + readable_bytes(tier.at("limit_bytes"))});
   for (const auto& [state, count] : answer.at("jobs").items()) rows.push_back({"jobs " + state, count.dump()});
   return show(arguments, answer, rows);
 }

@@ -37,12 +37,14 @@ MissServer::MissServer(const ShareOptions& share, const std::string& job, std::s
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path_.size() >= sizeof address.sun_path)
-    throw ConfigError(fmt::format("{}: longer than the {} bytes that a socket's path may have", path_, sizeof address.sun_path - 1));
+    throw ConfigError(fmt::format("{}: longer than the {} bytes that a socket's path may have", path_,
+                                  sizeof address.sun_path - 1));
   std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
   unlink(path_.c_str());  // of a daemon that was killed
   listener_ = FileDescriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const mode_t before = umask(0177);  // nobody else may connect before the mode is set
-  const bool bound = listener_ && bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const bool bound =
+      listener_ && bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   umask(before);
   if (!bound) fail("made");
   if ((share.owner || share.group) && lchown(path_.c_str(), share.owner.value_or(static_cast<uid_t>(-1)),

@@ -46,6 +46,7 @@ std::string document_of(const JobRecord& record) {
   // Text that is not UTF-8 does not get this far: requests are checked.
   return json{{"node", record.node},
               {"redis_hash", record.redis_hash},
+              {"single_pass", record.single_pass},
               {"resources", record.resources},
               {"dataset", record.dataset},
               {"datasource", to_json(record.datasource)},
@@ -63,6 +64,7 @@ void read_document(const std::string& document, JobRecord& record) {
   parse(document, [&](const json& value) {
     record.node = value.at("node");
     record.redis_hash = value.value("redis_hash", "");
+    record.single_pass = value.value("single_pass", false);
     record.resources = value.at("resources");
     record.dataset = value.at("dataset");
     record.datasource = datasource(value.at("datasource"));

@@ -75,6 +75,7 @@ struct JobRecord {
   std::string dataset;    // DatasetRecord::id
   Datasource datasource;
   Qos qos;
+  bool single_pass = false;  // it reads each object once: reads the cache, and fills it with nothing
   std::int64_t created_ms = 0;
   std::uint64_t token_life_s = 0;
   std::uint64_t chunk_size = 0;

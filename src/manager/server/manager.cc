@@ -102,7 +102,13 @@ class RunningManager final : public Manager {
               now()}) {
     jobs_.resume();
     active_ = &api_;
-    if (server_ == nullptr) server_ = config.standby ? listen_in_turn() : listen();
+    try {
+      if (server_ == nullptr) server_ = config.standby ? listen_in_turn() : listen();
+    } catch (...) {  // what goes on in the background must not outlive the jobs that it is for
+      listings_.stop();
+      cache_.copies().stop();
+      throw;
+    }
     const BlockSignals block;
     sweeper_ = std::thread([this] { sweep(); });
     reconciler_ = std::thread([this] { reconcile(); });

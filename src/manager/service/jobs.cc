@@ -67,6 +67,7 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
   record.dataset = dataset_id(client, request.datasource);
   record.datasource = request.datasource;
   record.qos = request.qos;
+  record.single_pass = request.single_pass;
   record.created_ms = system_ms();
   record.token_life_s = static_cast<std::uint64_t>(options_.token_life.count());
   record.chunk_size = CacheOptions().chunk_size;
@@ -114,7 +115,7 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
   const std::string domain = clients_.domain_of(record.client);
   if (cache_ != nullptr && status.failure.empty()) cache_->admit(record, domain);  // waits for Redis
   const bool copies = cache_ != nullptr && cache_->fillable() && record.qos.usecache && !record.qos.lazyloading &&
-                      status.failure.empty();
+                      !record.single_pass && status.failure.empty();
   const std::lock_guard writing(writing_);
   std::optional<DatasetRecord> dataset;
   {

@@ -28,6 +28,7 @@ struct JobRequest {
   std::string resources;  // a JSON object, as text
   Datasource datasource;
   Qos qos;
+  bool single_pass = false;  // as JobRecord has it
 };
 
 struct JobView {
