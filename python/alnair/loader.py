@@ -81,7 +81,8 @@ def attach(loader: _Loader, *, lookahead: Optional[int] = None) -> _Loader:
     """Gives look-ahead to a DataLoader over an Alnair dataset, however it was built, and returns it.
 
     For loaders that a framework makes: its batches and random states stay what they are. The loader's class becomes a subclass
-    of what it was. A dataset of several windows is passed through, as by ``AlnairJobDataLoader``. Over other datasets nothing changes. Loaders of accelerate (and so of Hugging Face's Trainer) are looked into.
+    of what it was. A dataset of several windows is passed through, as by ``AlnairJobDataLoader``. Over other datasets nothing
+    changes. Loaders of accelerate (and so of Hugging Face's Trainer) are looked into.
 
     Args:
         loader: an instance of ``torch.utils.data.DataLoader`` or of a subclass.

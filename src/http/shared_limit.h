@@ -1,9 +1,10 @@
 // How many requests a client may have in flight, as the other clients of its node leave it slots (request_slots.h).
 //
-// A slot is kept from one request to the next, so a client alone asks the kernel for nothing. What it does not use goes back after
-// four seconds, or as soon as another client lacks it. Of what it uses, half goes back where another one has none, and a quarter
-// from time to time where another one has too few: within seconds all hold about equally many. A client that gets no slot for
-// a second sends one request regardless, so a holder that hangs stops nobody.
+// A slot is kept from one request to the next, so a client alone asks the kernel for nothing. What it does not
+// use goes back after four seconds, or as soon as another client lacks it. Of what it uses, half goes back where
+// another one has none, and a quarter from time to time where another one has too few: within seconds all hold
+// about equally many. A client that gets no slot for a second sends one request regardless, so a holder that hangs
+// stops nobody.
 //
 // Pure but for the slots: the clock is an argument. Not thread-safe.
 #pragma once

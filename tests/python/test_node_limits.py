@@ -80,7 +80,8 @@ class Handler(BaseHTTPRequestHandler):
     def listing(self, prefix):
         folder = prefix.split("/")[0]
         entries = "".join(
-            f'<Contents><Key>{folder}/{i:03d}</Key><LastModified>2026-01-01T00:00:00Z</LastModified><ETag>"1"</ETag><Size>1</Size></Contents>'
+            f"<Contents><Key>{folder}/{i:03d}</Key><LastModified>2026-01-01T00:00:00Z</LastModified>"
+            '<ETag>"1"</ETag><Size>1</Size></Contents>'
             for i in range(400)
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
