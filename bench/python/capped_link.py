@@ -23,7 +23,7 @@ from typing import Optional
 from measure import machine, table
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/support"))
-from redis_servers import RedisCluster, _die_with_parent, eventually  # noqa: E402
+from redis_servers import RedisCluster, die_with_parent, eventually  # noqa: E402
 
 HOST = "10.77.0.1"
 SIZE = 110_000
@@ -45,7 +45,7 @@ class Nodes:
         self._holders, self._enter = [], []
         ours = os.readlink("/proc/self/ns/net")
         for i in range(count):
-            holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], preexec_fn=_die_with_parent)
+            holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], preexec_fn=die_with_parent)
             self._holders.append(holder)
             eventually(lambda pid=holder.pid: os.readlink(f"/proc/{pid}/ns/net") != ours)
             enter = ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
@@ -65,7 +65,7 @@ class Nodes:
     def run(self, *arguments: str, nodes: Optional[int] = None) -> list:
         """Runs this file on the first `nodes` nodes (all); what each says at the end. They begin together."""
         processes = [
-            subprocess.Popen([*enter, sys.executable, __file__, *arguments], text=True, preexec_fn=_die_with_parent,
+            subprocess.Popen([*enter, sys.executable, __file__, *arguments], text=True, preexec_fn=die_with_parent,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             for enter in self._enter[:nodes]
         ]  # fmt: skip

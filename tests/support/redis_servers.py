@@ -22,7 +22,7 @@ _ATTEMPTS = 20  # a port that was free may be taken by the time it is used
 _PATIENCE = 60  # seconds
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -100,7 +100,7 @@ class RedisServer:
             command += ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
                         "--cluster-port", str(self.bus_port)]  # fmt: skip
         with open(self._directory / "log", "ab") as log:
-            self._process = subprocess.Popen([*command, *self._arguments], preexec_fn=_die_with_parent,
+            self._process = subprocess.Popen([*command, *self._arguments], preexec_fn=die_with_parent,
                                              stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # fmt: skip
 
         def answers() -> bool:
