@@ -21,7 +21,10 @@ class DatasetClusterPartition : WithNetwork, public testing::DatasetCluster {
  protected:
   void SetUp() override {
     if (network == nullptr) GTEST_SKIP() << "this system allows no network namespaces (they need root): nothing can be cut off";
-    redis_.emplace(testing::ClusterConfig{.replicas = 1, .node_timeout_ms = 1500, .arguments = {"--maxmemory", "256mb"}, .places = network->hosts()});
+    redis_.emplace(testing::ClusterConfig{.replicas = 1,
+                                          .node_timeout_ms = 1500,
+                                          .arguments = {"--maxmemory", "256mb"},
+                                          .places = network->hosts()});
     url_ = redis_->url() + "?timeout_ms=500&deadline_ms=3000";
     ASSERT_TRUE(fresh_node_reads_all_right(url_));
     ASSERT_EQ(fetched(), kObjects);

@@ -31,6 +31,13 @@ class DatasetClusterNodes : public DatasetCluster {
     EXPECT_EQ(s3_.retries(), 0);
   }
 
+  DatasetOptions spilling_node(int number, const std::string& redis) {
+    DatasetOptions options = node(number, redis);
+    options.cache.spill = {disk_ / "nfs"};
+    options.cache.spill_limit = 64 << 20;
+    return options;
+  }
+
   static std::vector<std::string> chunk_keys(RedisServer& redis) {
     std::vector<std::string> keys;
     for (const auto& key : redis.command({"KEYS", RedisKeys("alnair", "default").chunk_pattern()}).elements)
@@ -85,26 +92,21 @@ TEST_F(DatasetClusterNodes, AFreshNodeAsksTheSourceForNothing) {
 
 TEST_F(DatasetClusterNodes, WhatRedisHasLostComesFromTheSharedDirectoryAndGoesBack) {
   RedisServer redis;
-  auto first = node(1, redis.url()), second = node(2, redis.url()), third = node(3, redis.url());
-  for (auto* options : {&first, &second, &third}) {
-    options->cache.spill = {disk_ / "nfs"};
-    options->cache.spill_limit = 64 << 20;
-  }
   {
-    const auto dataset = Dataset::open(first);
+    const auto dataset = Dataset::open(spilling_node(1, redis.url()));
     ASSERT_TRUE(read_all_right(*dataset, 1, true));
     dataset->flush();
   }
   for (const std::string& key : chunk_keys(redis)) redis.command({"DEL", key});  // the index stays
   const auto before = stats();
   {
-    const auto dataset = Dataset::open(second);
+    const auto dataset = Dataset::open(spilling_node(2, redis.url()));
     EXPECT_TRUE(read_all_right(*dataset, 2, false));
     dataset->flush();
   }
   EXPECT_EQ(stats()["spill_hits"] - before.at("spill_hits"), kObjects);
   {
-    const auto dataset = Dataset::open(third);
+    const auto dataset = Dataset::open(spilling_node(3, redis.url()));
     EXPECT_TRUE(read_all_right(*dataset, 3, false));
   }
   EXPECT_EQ(stats()["redis_hits"] - before.at("redis_hits"), kObjects);
@@ -133,19 +135,14 @@ TEST_F(DatasetClusterNodes, BytesPlantedInRedisAreCountedDeletedAndFetchedAgain)
 
 TEST_F(DatasetClusterNodes, BytesPlantedInTheSharedDirectoryAreCountedAndFetchedAgain) {
   RedisServer redis;
-  auto first = node(1, redis.url()), second = node(2, redis.url()), third = node(3, redis.url());
-  for (auto* options : {&first, &second, &third}) {
-    options->cache.spill = {disk_ / "nfs"};
-    options->cache.spill_limit = 64 << 20;
-  }
-  const auto reads_all_right = [&](const DatasetOptions& options, unsigned seed) {
-    const auto dataset = Dataset::open(options);
-    const bool right = read_all_right(*dataset, seed, false);
+  const auto reads_all_right = [&](int number) {
+    const auto dataset = Dataset::open(spilling_node(number, redis.url()));
+    const bool right = read_all_right(*dataset, static_cast<unsigned>(number), false);
     dataset->flush();
     for (const std::string& key : chunk_keys(redis)) redis.command({"DEL", key});
     return right;
   };
-  ASSERT_TRUE(reads_all_right(first, 1));
+  ASSERT_TRUE(reads_all_right(1));
   int segments = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(disk_ / "nfs")) {
     if (!entry.is_regular_file() || entry.file_size() < 1'000'000) continue;
@@ -155,11 +152,11 @@ TEST_F(DatasetClusterNodes, BytesPlantedInTheSharedDirectoryAreCountedAndFetched
   }
   ASSERT_GT(segments, 0);
   const auto before = stats();
-  EXPECT_TRUE(reads_all_right(second, 2));
+  EXPECT_TRUE(reads_all_right(2));
   const int planted = static_cast<int>(stats()["spill_corrupt"] - before.at("spill_corrupt"));
   EXPECT_GT(planted, 0);
   EXPECT_EQ(fetched(), kObjects + planted);
-  EXPECT_TRUE(reads_all_right(third, 3));
+  EXPECT_TRUE(reads_all_right(3));
   EXPECT_EQ(fetched(), kObjects + planted) << "whole again, for another node too";
 }
 
@@ -184,15 +181,6 @@ TEST_F(DatasetClusterNodes, AFullServerCostsFetchesAndNoSample) {
   std::vector<pid_t> children;
   for (int i = 0; i < kNodes; ++i) children.push_back(start_node(i, redis.url(), static_cast<unsigned>(i), true));
   for (const pid_t child : children) EXPECT_EQ(status_of(child), 0);
-}
-
-TEST_F(DatasetClusterNodes, AFailoverMidEpochCostsNoSample) {
-  RedisCluster redis{{.replicas = 1, .node_timeout_ms = 1000}};
-  ASSERT_EQ(status_of(start_node(1, redis.url(), 1, true)), 0);
-  const auto dataset = Dataset::open(node(2, redis.url() + "?timeout_ms=1000&deadline_ms=5000"));
-  EXPECT_TRUE(read_all_right(*dataset, 2, true, [&](std::size_t batch) {
-    if (batch == 4) redis.server(0).kill();
-  }));
 }
 
 TEST_F(DatasetClusterNodes, NodesThatAreKilledCostWhatTheyHadNotPassedOnAndLeaveNoLease) {
