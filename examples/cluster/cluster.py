@@ -33,8 +33,12 @@ class Node:
                        "ALNAIR_MEMORY_LIMIT": "64MiB", "ALNAIR_DISK_LIMIT": "64MiB",
                        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "quickstart"), os.environ.get("PYTHONPATH", "")])}
         self.process = subprocess.Popen([sys.executable, HERE / "node.py", json.dumps(options)], env=environment, text=True,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=object_store.die_with_parent)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=object_store.die_with_parent)
         threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
+
+    def begin(self) -> None:
+        self.process.stdin.write("begin\n")
+        self.process.stdin.flush()
 
     def _listen(self, messages: "queue.Queue") -> None:
         for line in self.process.stdout:
@@ -45,13 +49,18 @@ class Node:
 def train(title: str, nodes: List[Node], messages: "queue.Queue", in_the_middle=None) -> List[str]:
     """Waits for the nodes, and says what became of them. Returns the sums of the samples of each epoch of each node."""
     print(f"\n{title}")
-    sums, counts, started, running = [], {}, set(), len(nodes)
+    sums, counts, started, ready, running = [], {}, set(), 0, len(nodes)
     while running:
         node, message = messages.get(timeout=PATIENCE)
         if message is None:
             if node.process.wait() != 0:
                 sys.exit(f"{node.name} failed (its message is above)")
             running -= 1
+        elif "ready" in message:
+            ready += 1
+            if ready == len(nodes):
+                for each in nodes:
+                    each.begin()
         elif "batch" in message:
             if message["batch"] == 2:
                 started.add(node.name)

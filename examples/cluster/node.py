@@ -37,6 +37,8 @@ def main() -> None:
     loader = AlnairJobDataLoader(images, batch_size=32, shuffle=True, lookahead=options["lookahead"])
     model = small_cnn(1, len(images.classes))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    report(ready=True)
+    sys.stdin.readline()  # all nodes begin together
     for epoch in range(1, options["epochs"] + 1):
         images.sum, start = 0, time.perf_counter()
         for number, (pixels, labels) in enumerate(loader):
