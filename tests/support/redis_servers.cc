@@ -14,6 +14,7 @@
 #include <cstring>
 #include <fstream>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -213,9 +214,12 @@ RedisCluster::RedisCluster(const ClusterConfig& config) : masters_(config.master
 }
 
 bool RedisCluster::is_well(RedisServer& server) const {
-  const std::string info = checked(server.command({"CLUSTER", "INFO"}));
-  return info.find("cluster_state:ok") != std::string::npos &&
-         info.find(fmt::format("cluster_known_nodes:{}\r", servers_.size())) != std::string::npos &&
+  const std::string info = checked(server.command({"CLUSTER", "INFO"})), nodes = checked(server.command({"CLUSTER", "NODES"}));
+  // Two servers that met twice keep a second, nameless entry of each other for some seconds: it does not matter.
+  std::istringstream lines(nodes);
+  std::size_t known = 0;
+  for (std::string line; std::getline(lines, line);) known += line.find("handshake") == std::string::npos;
+  return info.find("cluster_state:ok") != std::string::npos && known == servers_.size() &&
          info.find("cluster_slots_ok:16384\r") != std::string::npos;
 }
 
