@@ -120,19 +120,18 @@ json history(const std::deque<UsageTotals::Sample>& samples) {
   return points;
 }
 
-json tiers(const Usage& usage, const SharedUse& use) {
+json tiers(const Usage& usage, const Domains::Usage& shared) {
   const auto known = [](std::uint64_t bytes) { return bytes == 0 ? json(nullptr) : json(bytes); };
   // What nodes keep for themselves, they do not tell.
-  const std::tuple<const char*, json, json> all[] = {
-      {"node memory", nullptr, nullptr},
-      {"node directory", nullptr, nullptr},
-      {"Redis", known(use.redis_bytes), known(use.redis_limit_bytes)},
-      {"shared directory", known(use.directory_bytes), known(use.directory_limit_bytes)}};
+  const std::pair<const char*, TierUsage> all[] = {{"node memory", {}},
+                                                   {"node directory", {}},
+                                                   {"Redis", shared.redis.value_or(TierUsage())},
+                                                   {"shared directory", shared.directory.value_or(TierUsage())}};
   auto list = json::array();
   for (std::size_t i = 0; i < std::size(all); ++i)
-    list.push_back({{"name", std::get<0>(all[i])},
-                    {"used_bytes", std::get<1>(all[i])},
-                    {"limit_bytes", std::get<2>(all[i])},
+    list.push_back({{"name", all[i].first},
+                    {"used_bytes", known(all[i].second.used_bytes)},
+                    {"limit_bytes", known(all[i].second.limit_bytes)},
                     {"hits", usage.hits[i]},
                     {"misses", usage.misses[i]}});
   return list;
@@ -154,10 +153,9 @@ Response overview(Services& services, const Call& call) {
                        {"s3_requests", usage.s3_requests},
                        {"s3_requests_saved", usage.cache_hits()},
                        {"stalled_s", usage.stalled_s}};
-    const SharedUse use = services.cache.use();
-    answer["tiers"] = tiers(usage, use);
-    if (services.cache.redis() != nullptr && services.cache.has_directory())
-      answer["flusher"] = {{"unflushed_bytes", use.unflushed_bytes}};
+    const Domains::Usage shared = services.cache.last_usage();
+    answer["tiers"] = tiers(usage, shared);
+    if (shared.redis && shared.directory) answer["flusher"] = {{"unflushed_bytes", shared.unflushed_bytes}};
     answer["history"] = history(services.usage.history());
   }
   return json_response(200, answer);

@@ -1,7 +1,6 @@
 #include "manager/cache/domains.h"
 
 #include <algorithm>
-#include <future>
 
 #include "alnair/core/error.h"
 #include "core/log.h"
@@ -58,6 +57,7 @@ Domains::Usage Domains::usage() {
     const TierUsage own = node->spill->usage();
     usage.directory->used_bytes += own.used_bytes;
     usage.directory->limit_bytes += own.limit_bytes;
+    if (node->flusher != nullptr) usage.unflushed_bytes += node->flusher->last_round().dirty_bytes;
   }
   return usage;
 }
@@ -72,33 +72,6 @@ std::shared_ptr<Node> Domains::node(const std::string& domain) {
   if (redis_ != nullptr) spill.key_namespace = redis_->options().key_namespace;
   if (!options_.directory.empty()) spill.directories.push_back(options_.directory);
   return node = open_sharing_node(redis_, std::move(spill), catalog_);
-}
-
-SharedUse Domains::use() {
-  SharedUse use;
-  if (redis_ != nullptr) {
-    const auto told = std::make_shared<std::promise<redis::ServerFacts>>();
-    redis_->facts([told](redis::ServerFacts&& facts, redis::Result&&) { told->set_value(std::move(facts)); },
-                  {.deadline = std::chrono::seconds(2)});
-    const redis::ServerFacts facts = told->get_future().get();
-    use.redis_bytes = facts.used_memory;
-    use.redis_limit_bytes = facts.maxmemory;
-  }
-  std::map<std::string, std::shared_ptr<Node>> nodes;
-  {
-    const std::lock_guard lock(mutex_);
-    nodes = nodes_;
-  }
-  for (const auto& [domain, node] : nodes) {
-    if (node == nullptr) continue;
-    if (node->spill != nullptr) {
-      const TierUsage usage = node->spill->usage();
-      use.directory_bytes += usage.used_bytes;
-      use.directory_limit_bytes += usage.limit_bytes;
-    }
-    if (node->flusher != nullptr) use.unflushed_bytes += node->flusher->last_round().dirty_bytes;
-  }
-  return use;
 }
 
 }  // namespace alnair::manager

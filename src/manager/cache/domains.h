@@ -16,13 +16,6 @@
 
 namespace alnair::manager {
 
-// How full the shared tiers are. 0 where a server does not tell, and for a limit that is none.
-struct SharedUse {
-  std::uint64_t redis_bytes = 0, redis_limit_bytes = 0;
-  std::uint64_t directory_bytes = 0, directory_limit_bytes = 0;  // of the domains that have been used
-  std::uint64_t unflushed_bytes = 0;                             // that only Redis had, when it was last looked at
-};
-
 class Domains {
  public:
   struct Options {
@@ -41,13 +34,12 @@ class Domains {
   // answer within a second.
   struct Usage {
     std::optional<TierUsage> redis, directory;
+    std::uint64_t unflushed_bytes = 0;  // that only Redis had when the flushers last looked
   };
   Usage usage();
 
   // Waits for Redis at a domain's first use. Throws ConfigError, AccessError.
   std::shared_ptr<Node> node(const std::string& domain);
-
-  SharedUse use();  // waits for Redis, for two seconds at most
 
  private:
   const Options options_;

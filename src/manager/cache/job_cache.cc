@@ -60,17 +60,17 @@ void JobCache::dismiss(const std::string& job) {
 }
 
 void JobCache::reconcile() {
-  const SharedUse use = domains_.use();
+  const Domains::Usage usage = domains_.usage();
   {
     const std::lock_guard lock(mutex_);
-    use_ = use;
+    last_usage_ = usage;
   }
   if (users_) users_->reconcile();
 }
 
-SharedUse JobCache::use() const {
+Domains::Usage JobCache::last_usage() const {
   const std::lock_guard lock(mutex_);
-  return use_;
+  return last_usage_;
 }
 
 void JobCache::copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job,

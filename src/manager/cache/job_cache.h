@@ -35,9 +35,7 @@ class JobCache {
   JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source, Presign presign);
 
   bool fillable() const { return domains_.fillable(); }
-  const std::shared_ptr<redis::Client>& redis() const { return domains_.redis(); }
-  bool has_directory() const { return !options_.tiers.directory.empty(); }
-  SharedUse use() const;  // as reconcile() last found it
+  Domains::Usage last_usage() const;  // as reconcile() found it: waits for nothing
   bool makes_users() const { return users_.has_value(); }
   Domains::Usage usage() { return domains_.usage(); }
 
@@ -70,7 +68,7 @@ class JobCache {
   const OpenSource open_source_;
   Domains domains_;
   mutable std::mutex mutex_;
-  SharedUse use_;  // guarded by mutex_
+  Domains::Usage last_usage_;  // guarded by mutex_
   std::optional<RedisUsers> users_;
   Copies copies_;  // last: their threads use the rest
   Misses misses_;
