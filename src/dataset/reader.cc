@@ -130,7 +130,7 @@ Reader::Reader(Parts parts)
 
 std::uint64_t Reader::named_version() const {
   const std::string& version = parts_.manifest->version();
-  return checksum64(std::as_bytes(std::span(version)));
+  return checksum64(std::as_bytes(std::span(version)), parts_.chunking->chunk_size());
 }
 
 Reader::~Reader() {

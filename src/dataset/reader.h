@@ -47,7 +47,7 @@ class Reader {
   Node& node() { return *parts_.node; }
 
  private:
-  std::uint64_t named_version() const;  // the manifest's, as shared directories know it
+  std::uint64_t named_version() const;  // the manifest's, cut into such chunks, as shared directories know it
   class Origin;
   struct Batch;
 

@@ -255,6 +255,7 @@ TEST_F(FillTest, UnderNoevictionTheFillStopsAtTheMarkAndNothingFails) {
   EXPECT_EQ(server_.text({"INFO", "errorstats"}).find("OOM"), std::string::npos) << "nothing was refused";
   EXPECT_GT(info("memory", "used_memory"), 17u << 20);
   EXPECT_EQ(stats()["redis_faults"], before.at("redis_faults"));
+  EXPECT_GT(stats()["redis_refused"], before.at("redis_refused"));
 }
 
 TEST_F(FillTest, APolicyThatIsChangedCountsSoon) {

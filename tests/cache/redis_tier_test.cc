@@ -143,6 +143,15 @@ TEST_F(RedisTierTest, ANamespaceOfAnotherFormatIsRefusedByName) {
   check_redis_namespace(*client, keys_);
   EXPECT_EQ(server.text({"GET", "test:default:format"}), "1");
   check_redis_namespace(*client, keys_);
+  server.command({"DEL", "test:default:format"});
+  server.command({"LPUSH", "test:default:format", "x"});
+  try {
+    check_redis_namespace(*client, keys_);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("redis: the namespace \"test\" is in use by something else (the key test:default:format"));
+  }
+  server.command({"DEL", "test:default:format"});
   server.command({"SET", "test:default:format", "7"});
   try {
     check_redis_namespace(*client, keys_);

@@ -16,6 +16,7 @@
 
 #include "cache/redis/flush_policy.h"
 #include "cache/redis/wall_clock.h"
+#include "core/metrics.h"
 
 namespace alnair {
 
@@ -84,6 +85,7 @@ void ClusterOverRedis::publish(std::vector<Fetched> chunks) {
 
 // Step 1.
 void ClusterOverRedis::store(const PublishingPtr& publishing, std::vector<std::size_t> indices) {
+  if (publishing->rule.full) metrics().add(TierId::kRedis, TierCounter::kRefused, indices.size());
   if (publishing->rule.full || indices.empty()) return tell(publishing);
   publishing->left = indices.size();
   std::vector<PutRequest> puts;

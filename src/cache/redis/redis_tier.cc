@@ -253,10 +253,15 @@ void check_redis_namespace(redis::Client& client, const RedisKeys& keys) {
   const std::string format = std::to_string(kFormat);
   (void)client.call({.args = {"SET", keys.format(), format, "NX"}});
   const redis::Result found = client.call({.args = {"GET", keys.format()}});
+  const std::string name = keys.prefix().substr(0, keys.prefix().find(':'));
+  if (found.failure == Failure::kRefused && found.message.find("WRONGTYPE") != std::string::npos)
+    throw ConfigError(fmt::format("redis: the namespace \"{}\" is in use by something else (the key {} is not Alnair's); name "
+                                  "another one with ?namespace=... in the URL",
+                                  name, keys.format()));
   if (!found.ok() || found.reply.is_nil() || found.reply.text() == format) return;
   throw ConfigError(fmt::format("redis: the namespace \"{}\" is of format {}, and this version of Alnair writes format {}; "
                                 "name another one with ?namespace=... in the URL",
-                                keys.prefix().substr(0, keys.prefix().find(':')), found.reply.text(), format));
+                                name, found.reply.text(), format));
 }
 
 }  // namespace alnair
