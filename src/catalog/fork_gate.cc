@@ -18,6 +18,7 @@ struct State {
   std::condition_variable changed;
   int inside = 0;
   bool forking = false;
+  bool hangs = false;  // whoever is inside was waited for in vain
   std::set<ForkClosable*> members;
 };
 
@@ -33,7 +34,9 @@ void before_fork() {
   std::unique_lock lock(state.mutex);
   state.changed.wait(lock, [&] { return !state.forking; });
   state.forking = true;
-  g_closed = state.changed.wait_for(lock, kPatience, [&] { return state.inside == 0; });
+  const auto patience = state.hangs ? std::chrono::seconds(0) : kPatience;
+  g_closed = state.changed.wait_for(lock, patience, [&] { return state.inside == 0; });
+  state.hangs = !g_closed;
   if (g_closed)
     for (ForkClosable* member : state.members) member->close_for_fork();
   g_childs = new State;

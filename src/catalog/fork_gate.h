@@ -5,7 +5,7 @@
 // until nobody is inside and closes every connection: the child begins with a SQLite that has nothing open,
 // and the parent opens its connections again when it next needs them. Should somebody stay inside for too
 // long (a file system hangs), the fork goes ahead, and that child (with its own children) does without
-// SQLite.
+// SQLite; later forks do not wait for the same one again.
 //
 // Inside the gate, do not log or call back: the thread that forks may hold what the callee waits for.
 //

@@ -17,6 +17,7 @@
 #include "alnair/catalog/catalog.h"
 #include "alnair/core/error.h"
 #include "cache/private_directory.h"
+#include "catalog/abandonable_catalog.h"
 #include "catalog/catalog_file.h"
 #include "catalog/file_system.h"
 #include "catalog/hash_writer.h"
@@ -342,7 +343,11 @@ std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory, Catal
   if (access(location.directory.c_str(), W_OK) != 0)
     throw CacheError(fmt::format("The catalog directory {} cannot be written: {}.", location.directory,
                                  std::strerror(errno)));
-  return make_sqlite_catalog(std::move(location));
+  const bool may_hang = !location.local;
+  const std::string where = location.directory;
+  auto catalog = make_sqlite_catalog(std::move(location));
+  if (!may_hang) return catalog;
+  return std::make_unique<AbandonableCatalog>(std::move(catalog), where);
 }
 
 }  // namespace alnair

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "cache/directory/chunk_reads.h"
-#include "cache/directory/io_pool.h"
+#include "core/io_pool.h"
 #include "cache/directory/segment_format.h"
 #include "cache/directory/segment_merge.h"
 #include "directory_support.h"

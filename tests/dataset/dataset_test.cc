@@ -13,6 +13,7 @@
 #include "alnair/core/error.h"
 #include "core/metrics.h"
 #include "support/map_source.h"
+#include "support/nfs_like.h"
 #include "support/temporary_directory.h"
 
 namespace alnair {
@@ -363,6 +364,29 @@ TEST_F(DatasetTest, AMalformedChunkSizeSaysWhatIsExpected) {
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(), HasSubstr("chunk_size is 1 bytes; expected 4096"));
   }
+}
+
+TEST_F(DatasetTest, AHomeDirectoryThatHangsCostsOneWait) {
+  const auto home = testing::NfsLike::mount(disk_ / "home", disk_ / "server");
+  if (home == nullptr) GTEST_SKIP() << "no FUSE here";
+  home->command("hang");
+  auto here = options();
+  here.cache.cache_dir = disk_ / "home/alnair";
+  here.keys = {"train"};
+  const auto dataset = Dataset::open(here);
+  EXPECT_EQ(check(*dataset), "");
+}
+
+TEST_F(DatasetTest, AHomeDirectoryThatHangsLaterStopsNoEpoch) {
+  const auto home = testing::NfsLike::mount(disk_ / "home", disk_ / "server");
+  if (home == nullptr) GTEST_SKIP() << "no FUSE here";
+  auto here = options();
+  here.cache.cache_dir = disk_ / "home/alnair";
+  here.keys = {"train"};
+  const auto dataset = Dataset::open(here);
+  EXPECT_EQ(check(*dataset), "");
+  home->command("hang");
+  EXPECT_EQ(check(*dataset), "");
 }
 
 }  // namespace

@@ -71,8 +71,8 @@ struct CatalogLimits {
 
 // `directory` is made if missing (mode 0700). A damaged or newer file is set aside with a warning that names
 // it, and a new one begun. On a network file system the catalog is this host's own, in a folder of its name.
-// Touches only the directory: the file is opened at first use. Throws CacheError (no directory can be made,
-// not ours, read-only).
+// Touches only the directory: the file is opened at first use. A network file system that hangs later costs one wait of 10 s.
+// Throws CacheError (no directory can be made, not ours, read-only).
 std::unique_ptr<Catalog> open_sqlite_catalog(const std::string& directory, CatalogLimits limits = {});
 
 }  // namespace alnair

@@ -19,7 +19,7 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "cache/directory/io_pool.h"
+#include "core/io_pool.h"
 
 namespace alnair {
 namespace {

@@ -6,7 +6,7 @@
 #include <map>
 
 #include "cache/directory/chunk_names.h"
-#include "cache/directory/io_pool.h"
+#include "core/io_pool.h"
 
 namespace alnair {
 

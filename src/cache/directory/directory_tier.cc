@@ -15,7 +15,7 @@
 #include "cache/directory/chunk_reads.h"
 #include "cache/directory/directory_collector.h"
 #include "cache/directory/directory_writer.h"
-#include "cache/directory/io_pool.h"
+#include "core/io_pool.h"
 #include "cache/private_directory.h"
 #include "core/log.h"
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "cache/directory/io_pool.h"
 #include "cache/directory/segment_merge.h"
+#include "core/io_pool.h"
 
 namespace alnair {
 namespace {

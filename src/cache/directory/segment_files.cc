@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <system_error>
 
-#include "cache/directory/random.h"
+#include "core/random.h"
 #include "core/log.h"
 
 namespace alnair {

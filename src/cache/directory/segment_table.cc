@@ -11,7 +11,7 @@
 #include <system_error>
 
 #include "alnair/core/error.h"
-#include "cache/directory/random.h"
+#include "core/random.h"
 
 namespace alnair {
 namespace {

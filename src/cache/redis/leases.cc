@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "cache/directory/random.h"
+#include "core/random.h"
 #include "core/block_signals.h"
 #include "core/log.h"
 

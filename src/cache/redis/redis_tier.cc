@@ -9,8 +9,8 @@
 #include <thread>
 
 #include "alnair/core/error.h"
-#include "cache/directory/io_pool.h"
 #include "cache/redis/wall_clock.h"
+#include "core/io_pool.h"
 #include "core/log.h"
 #include "core/metrics.h"
 

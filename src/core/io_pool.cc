@@ -1,4 +1,4 @@
-#include "cache/directory/io_pool.h"
+#include "core/io_pool.h"
 
 #include <condition_variable>
 #include <deque>

@@ -13,9 +13,12 @@
 
 #include <chrono>
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 
 namespace alnair {
 
@@ -63,7 +66,27 @@ class IoPool {
 };
 
 // Runs `body` on the pool and waits for it. false: the pool is stalled, and the body has not run or runs
-// still (so it must own all that it touches).
+// still (so it must own all that it touches). It must not throw.
 bool run_and_wait(IoPool& pool, std::function<void()> body);
+
+// What `body` returns, or throws. nullopt: as false above.
+template <typename T>
+std::optional<T> answer_of(IoPool& pool, std::function<T()> body) {
+  struct Answer {
+    std::optional<T> value;
+    std::exception_ptr error;
+  };
+  const auto answer = std::make_shared<Answer>();
+  const bool completed = run_and_wait(pool, [answer, body = std::move(body)] {
+    try {
+      answer->value.emplace(body());
+    } catch (...) {
+      answer->error = std::current_exception();
+    }
+  });
+  if (!completed) return std::nullopt;
+  if (answer->error) std::rethrow_exception(answer->error);
+  return std::move(answer->value);
+}
 
 }  // namespace alnair
