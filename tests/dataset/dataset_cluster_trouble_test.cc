@@ -118,7 +118,8 @@ TEST_F(DatasetClusterTrouble, AMasterComesBackWithoutItsMemory) {
 
 TEST_F(DatasetClusterTrouble, OneServerAfterAnotherIsRestarted) {
   read_during(url(), [&] { restart_one_after_another(); });
-  EXPECT_EQ(fetched(), kObjects);
+  EXPECT_LE(fetched(), 2 * kObjects) << "what asks a server just when it goes may be fetched, once";
+  expect_whole_again(url());
 }
 
 TEST_F(DatasetClusterTrouble, MastersSleepForAMoment) {
