@@ -227,8 +227,10 @@ TEST(RedisCluster, ReplicasAreReadWhileTheirMasterIsGone) {
   while (cluster.master_of(slot_of(key_of(lost)), 1) != 0) ++lost;
   EXPECT_EQ(redis->call({.args = {"SET", key_of(lost), "x"}}).failure, Failure::kUnavailable) << "nor is anything written to them";
   EXPECT_EQ(redis->call({.args = {"STRLEN", key_of(lost)}}).failure, Failure::kUnavailable);
-  EXPECT_EQ(redis->call({.args = {"STRLEN", key_of(lost)}, .of_replica = true}).reply.integer,
-            static_cast<std::int64_t>(value_of(lost).size()));
+  EXPECT_TRUE(eventually([&] {
+    return redis->call({.args = {"STRLEN", key_of(lost)}, .of_replica = true}).reply.integer ==
+           static_cast<std::int64_t>(value_of(lost).size());
+  }));
 }
 
 TEST(RedisCluster, AFrozenNodeCostsOneStall) {
