@@ -5,6 +5,7 @@ moment from its first step on. Then another process reads everything and compare
 of rounds.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -129,7 +130,8 @@ def test_killed_processes_leave_nothing_behind(objects):
         if rng.random() < 0.3:  # a worker: PyTorch reports it, and the main process ends with an error
             workers = session(leader)
             if workers:
-                os.kill(rng.choice(workers), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(rng.choice(workers), signal.SIGKILL)
                 time.sleep(rng.uniform(0, 0.05))
         os.kill(leader, signal.SIGKILL)
         os.waitpid(leader, 0)

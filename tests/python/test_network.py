@@ -1,6 +1,6 @@
 """TLS and proxies: the ways to an S3 server that are not a plain connection."""
 
-import select
+import selectors
 import socket
 import socketserver
 import subprocess
@@ -124,12 +124,15 @@ class Connection(socketserver.BaseRequestHandler):
             self.relay(server)
 
     def relay(self, server):
-        while True:
-            for ready in select.select([self.request, server], [], [])[0]:
-                piece = ready.recv(65536)
-                if not piece:
-                    return
-                (server if ready is self.request else self.request).sendall(piece)
+        with selectors.DefaultSelector() as selector:
+            for source, target in (self.request, server), (server, self.request):
+                selector.register(source, selectors.EVENT_READ, target)
+            while True:
+                for ready, _ in selector.select():
+                    piece = ready.fileobj.recv(65536)
+                    if not piece:
+                        return
+                    ready.data.sendall(piece)
 
 
 def address(endpoint_url):
