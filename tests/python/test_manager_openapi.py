@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from manager_process import ALICE, PASSWORD
 
-SPEC = json.loads((Path(__file__).parents[2] / "docs" / "manager-openapi.json").read_text())
+ROOT = Path(__file__).parents[2]
+SPEC = json.loads((ROOT / "docs" / "manager-openapi.json").read_text())
 TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list, "null": type(None)}
 
 
@@ -84,3 +87,34 @@ def test_every_described_request_without_a_token_is_refused(manager):
             answer = manager.call(method.upper(), re.sub(r"{\w+}", "x", path))
             expected = (200, 422) if operation["x-access"] == "anyone" else (401,)
             assert answer.status in expected, (method, path, answer.status)
+
+
+def test_the_reference_is_made_of_the_description():
+    made = subprocess.run([sys.executable, ROOT / "cmake" / "manager-reference", "--check"], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+
+
+def test_every_parameter_and_field_is_described():
+    def undescribed(node, where):
+        if isinstance(node, list):
+            for item in node:
+                yield from undescribed(item, where)
+        elif isinstance(node, dict):
+            if {"in", "name"} <= set(node) and "description" not in node:
+                yield f"{where}: {node['name']}"
+            for name, item in node.items():
+                if name == "properties":
+                    yield from (f"{where}.{field}" for field, schema in item.items() if "description" not in schema)
+                yield from undescribed(item, f"{where}.{name}")
+
+    assert list(undescribed(SPEC, "")) == []
+
+
+def test_the_described_problems_are_those_of_the_sources():
+    described = {(problem["status"], word) for word, problem in SPEC["x-problems"].items()}
+    sources = [path.read_text() for path in (ROOT / "src" / "manager").rglob("*.cc")]
+    thrown = (found for text in sources for found in re.findall(r"""(?<!')\b([45]\d\d),\s*"([a-z0-9-]+)\"""", text))
+    assert described == {(int(status), word) for status, word in thrown}
+    for path, methods in SPEC["paths"].items():
+        for method, operation in methods.items():
+            assert set(operation["x-problems"]) <= set(SPEC["x-problems"]), (method, path)
