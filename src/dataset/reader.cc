@@ -128,9 +128,12 @@ Reader::Reader(Parts parts)
     parts_.node->spill->name_chunks(parts_.tag, named_version(), {[hashes = parts_.hashes] { return names_of(*hashes); }});
 }
 
+std::uint64_t named_version(const std::string& version, std::uint64_t chunk_size) {
+  return checksum64(std::as_bytes(std::span(version)), chunk_size);
+}
+
 std::uint64_t Reader::named_version() const {
-  const std::string& version = parts_.manifest->version();
-  return checksum64(std::as_bytes(std::span(version)), parts_.chunking->chunk_size());
+  return alnair::named_version(parts_.manifest->version(), parts_.chunking->chunk_size());
 }
 
 Reader::~Reader() {

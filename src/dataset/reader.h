@@ -47,7 +47,7 @@ class Reader {
   Node& node() { return *parts_.node; }
 
  private:
-  std::uint64_t named_version() const;  // the manifest's, cut into such chunks, as shared directories know it
+  std::uint64_t named_version() const;
   class Origin;
   struct Batch;
 
@@ -60,5 +60,8 @@ class Reader {
   const std::shared_ptr<Origin> origin_;
   Prefetcher prefetcher_;  // last: its thread uses the rest
 };
+
+// A manifest's version, cut into such chunks, as shared directories know it. Pure.
+std::uint64_t named_version(const std::string& version, std::uint64_t chunk_size);
 
 }  // namespace alnair

@@ -98,6 +98,7 @@ TEST_F(CollectorTest, WhatNoJobNamesGoesAndWhatOneNamesStays) {
   tier->flush();
   tier->name_chunks(2, 1, naming(named, 20));
   EXPECT_EQ(count_hits(*tier, dead), 20u) << "it is young";
+  tier->usage();  // behind all that the tier has begun
   age();
   EXPECT_TRUE(comes_to_have(*tier, dead, 0));
   EXPECT_EQ(count_hits(*tier, named), 20u);
@@ -107,6 +108,48 @@ TEST_F(CollectorTest, WhatNoJobNamesGoesAndWhatOneNamesStays) {
     age();
     return count_hits(*tier, named) == 0 && files_in(root_ / "nfs", ".names").empty();
   }));
+}
+
+TEST_F(CollectorTest, WhatTwoNameStaysUntilBothHaveUnnamedIt) {
+  const auto tier = open_spill(host(1));
+  const auto chunks = make_chunks(20, 10'000, 1);
+  count_stored(*tier, chunks);
+  tier->flush();
+  for (int user = 0; user < 2; ++user) tier->name_chunks(1, 1, naming(chunks, 20, false));
+  tier->unname_chunks(1, 1);
+  for (int round = 0; round < 3; ++round) {
+    tier->usage();  // behind all that the tier has begun
+    age();
+    const auto told = files_in(root_ / "nfs", ".names");
+    ASSERT_EQ(told.size(), 1u);
+    const auto aged = std::filesystem::last_write_time(told.front());
+    EXPECT_TRUE(eventually([&] {
+      count_hits(*tier, chunks);
+      return std::filesystem::last_write_time(told.front()) > aged;
+    }));
+  }
+  EXPECT_EQ(count_hits(*tier, chunks), 20u);
+}
+
+TEST_F(CollectorTest, WhatIsNamedAgainStaysAsLongAsTheDirectoryKnowsAllOfIt) {
+  const auto tier = open_spill(host(1)), other = open_spill(host(2));
+  const auto chunks = make_chunks(20, 10'000, 1);
+  count_stored(*tier, chunks);
+  tier->flush();
+  EXPECT_FALSE(tier->name_again(1, 1)) << "nobody has named it";
+  other->name_chunks(1, 1, naming(chunks, 20, false));
+  EXPECT_TRUE(eventually([&] { return !files_in(root_ / "nfs", ".names").empty(); }));
+  EXPECT_FALSE(tier->name_again(1, 1)) << "another host knows a part";
+  other->name_chunks(1, 1, naming(chunks, 20));
+  EXPECT_TRUE(eventually([&] { return tier->name_again(1, 1); }));
+  SpillOptions longer = host(3);
+  longer.durability = 1h;
+  EXPECT_FALSE(open_spill(longer)->name_again(1, 1)) << "not for so long";
+  age();
+  EXPECT_TRUE(tier->name_again(1, 1));
+  tier->tend();
+  EXPECT_EQ(count_hits(*tier, chunks), 20u);
+  EXPECT_EQ(segments(), 1u);
 }
 
 TEST_F(CollectorTest, AMostlyDeadSegmentIsCopiedAndOtherHostsDoNotMissWhatWasNamed) {

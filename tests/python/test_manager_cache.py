@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 
 import manager_process
@@ -343,6 +344,39 @@ def test_what_no_job_has_used_for_its_durability_is_collected_unless_it_is_pinne
     left = lambda: sum(len(server.command("KEYS", "alnair:alice:" + "?" * 64)) for server in redis.servers[:3])  # noqa: E731
     wait_for(lambda: left() == len(KEYS) - len(TRAIN), "the eviction")
     assert manager.call("POST", "/v1/gc", {}, manager.admin).json == {"datasets": []}
+
+
+def test_the_directory_keeps_what_live_jobs_and_pins_name(tmp_path, start_manager, s3_server, s3_auth):
+    backup = tmp_path / "backup"
+    files = lambda ending: {path for path in backup.rglob("*" + ending) if path.is_file()}  # noqa: E731
+    manager = start_manager(backup_dir=backup)
+    token = manager.connect(s3_auth)
+    jobs, names, segments = {}, {}, {}
+    for use in ("live", "pinned", "unused"):
+        bucket = s3_server.root / use
+        bucket.mkdir()
+        for number in range(3):
+            (bucket / str(number)).write_bytes(os.urandom(1000))
+        known = files(".names"), files(".segment")
+        jobs[use] = ready(manager, manager.call("POST", "/v1/jobs", {"name": use, "datasource": {"bucket": use}, **NOW}, token).json)
+        (names[use],) = wait_for(lambda known=known: files(".names") - known[0], f"the names of {use}")
+        segments[use] = files(".segment") - known[1]
+        assert segments[use]
+    manager.call("POST", f"/v1/datasets/{jobs['pinned']['dataset']}/pin", {"minutes": 60}, token)
+    for use in ("pinned", "unused"):
+        manager.call("DELETE", f"/v1/jobs/{jobs[use]['id']}", token=token)
+    assert manager.stop() == 0
+    long_ago = time.time() - 3 * 24 * 3600
+    for path in files(".names") | files(".segment"):
+        os.utime(path, (long_ago, long_ago))
+    pinned = names["pinned"].read_bytes()
+    names["pinned"].unlink()  # as another host's collector may have
+    manager.start()
+    wait_for(lambda: not names["unused"].exists() and not segments["unused"] & files(".segment"), "the collector")
+    assert names["live"].stat().st_mtime > long_ago + 3600
+    wait_for(names["pinned"].exists, "the names of what is pinned")
+    assert names["pinned"].read_bytes() == pinned
+    assert segments["live"] | segments["pinned"] <= files(".segment")
 
 
 def test_a_single_pass_job_reads_the_cache_and_fills_nothing(start_manager, redis, s3_auth):

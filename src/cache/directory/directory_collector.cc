@@ -39,12 +39,15 @@ DirectoryCollector::DirectoryCollector(const DirectoryOptions& options, Director
 
 void DirectoryCollector::name(DatasetTag dataset, std::uint64_t version, NamedChunks names) {
   const std::lock_guard lock(mutex_);
-  jobs_[{dataset, version}] = {std::move(names)};
+  Job& job = jobs_[{dataset, version}];
+  job.names = std::move(names);
+  ++job.users;
 }
 
 void DirectoryCollector::unname(DatasetTag dataset, std::uint64_t version) {
   const std::lock_guard lock(mutex_);
-  jobs_.erase({dataset, version});
+  const auto job = jobs_.find({dataset, version});
+  if (job != jobs_.end() && --job->second.users == 0) jobs_.erase(job);
 }
 
 void DirectoryCollector::tell() {
@@ -66,14 +69,7 @@ void DirectoryCollector::tell() {
 void DirectoryCollector::tell(const Key& key, Job& job) {
   const std::string whole = names_file({key.first, key.second});
   const std::string part = names_file({key.first, key.second, index_.table().shared().node});
-  IoPool::note_progress();
-  if (!job.checked) {
-    const auto head = read(whole, kNamesHeadBytes);
-    std::uint64_t keep = 0;
-    if (head && head->size() == kNamesHeadBytes) std::memcpy(&keep, head->data() + 16, sizeof keep);
-    job.checked = std::chrono::seconds(keep) >= options_.durability;
-  }
-  if (job.checked && touch(whole)) return;
+  if (touch_whole(whole, job)) return;
   NamedChunks::Names names = job.names.ask();
   if (names.chunks.empty() || (!names.complete && names.chunks.size() == job.told && touch(part))) return;
   const ChunkNames all{key.first, std::chrono::duration_cast<std::chrono::seconds>(options_.durability), std::move(names.chunks)};
@@ -81,6 +77,22 @@ void DirectoryCollector::tell(const Key& key, Job& job) {
   job.told = all.chunks.size();
   job.checked |= names.complete;
   if (names.complete) files_.files()->remove(files_.path(part));
+}
+
+bool DirectoryCollector::tell_again(DatasetTag dataset, std::uint64_t version) {
+  Job nobody;
+  return touch_whole(names_file({dataset, version}), nobody);
+}
+
+bool DirectoryCollector::touch_whole(const std::string& whole, Job& job) {
+  IoPool::note_progress();
+  if (!job.checked) {
+    const auto head = read(whole, kNamesHeadBytes);
+    std::uint64_t keep = 0;
+    if (head && head->size() == kNamesHeadBytes) std::memcpy(&keep, head->data() + 16, sizeof keep);
+    job.checked = std::chrono::seconds(keep) >= options_.durability;
+  }
+  return job.checked && touch(whole);
 }
 
 bool DirectoryCollector::touch(const std::string& file) { return files_.files()->touch(files_.path(file)) >= 0; }

@@ -25,6 +25,8 @@ class DirectoryCollector {
 
   // Says in the directory that this process's jobs live, and what they name by now.
   void tell();
+  // The same of one version; false: the directory does not know all its chunks, for as long as `durability`.
+  bool tell_again(DatasetTag dataset, std::uint64_t version);
 
   // Collects segments, for a second or so; whether there may be more.
   bool collect();
@@ -33,12 +35,14 @@ class DirectoryCollector {
   using Clock = std::chrono::steady_clock;
   struct Job {
     NamedChunks names;
+    std::size_t users = 0;  // that have named it, and not unnamed it
     std::size_t told = 0;   // chunks that the directory knows that we name
     bool checked = false;   // that a file of others keeps them long enough
   };
   using Key = std::pair<DatasetTag, std::uint64_t>;
 
   void tell(const Key& key, Job& job);
+  bool touch_whole(const std::string& whole, Job& job);
   bool touch(const std::string& file);
   bool write(const std::string& file, const ChunkNames& names);
   std::optional<std::vector<std::byte>> read(const std::string& file, std::uint64_t most);

@@ -502,6 +502,18 @@ void DirectoryTier::unname_chunks(DatasetTag dataset, std::uint64_t version) {
   });
 }
 
+bool DirectoryTier::name_again(DatasetTag dataset, std::uint64_t version) {
+  if (state_->options.root.empty() || state_->options.durability.count() == 0) return true;
+  const auto named = std::make_shared<std::atomic<bool>>(false);
+  const bool answered = run_and_wait(state_->writing, [=, state = state_] {
+    if (!state->scanned) state->scan();
+    *named = state->collector.tell_again(dataset, version);
+  });
+  return *named || !answered;
+}
+
+void DirectoryTier::tend() { state_->tend(); }
+
 void DirectoryTier::durable(std::span<const ContentHash> hashes, std::span<bool> durable) {
   const auto listed = std::make_shared<std::atomic<bool>>(false);
   const bool answered = run_and_wait(state_->writing, [listed, state = state_] { *listed = state->writer.scan(true); });

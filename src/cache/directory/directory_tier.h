@@ -64,11 +64,19 @@ struct NamedChunks {
 class DurableTier : public Tier {
  public:
   // Says that a live job names these chunks of a version of a dataset, until unname_chunks() or the death of this process: then they
-  // stay for DirectoryOptions::durability. Returns at once.
+  // stay for DirectoryOptions::durability. Returns at once. Who names a version again asks for the same, and both unname it.
   virtual void name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) {
     (void)dataset, (void)version, (void)names;
   }
   virtual void unname_chunks(DatasetTag dataset, std::uint64_t version) { (void)dataset, (void)version; }
+  // Says it once more of all chunks of a version. false: the directory does not know them all, for so long; they are to be named
+  // as above. Waits.
+  virtual bool name_again(DatasetTag dataset, std::uint64_t version) {
+    (void)dataset, (void)version;
+    return true;
+  }
+  // As uses of the tier do now and then: lets it give up what no live job names, if it is time for that. Returns at once.
+  virtual void tend() {}
 
   // One bool a chunk: whether it would survive the death of this process and host, by a look at the directory that begins after
   // the call. It may leave afterwards, for want of room: see DirectoryOptions::before_drop. Waits.
@@ -101,6 +109,8 @@ class DirectoryTier : public DurableTier {
   std::string identity() override;
   void name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) override;
   void unname_chunks(DatasetTag dataset, std::uint64_t version) override;
+  bool name_again(DatasetTag dataset, std::uint64_t version) override;
+  void tend() override;
 
  private:
   struct State;

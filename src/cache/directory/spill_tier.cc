@@ -77,6 +77,14 @@ class SpreadTier : public DurableTier {
   void unname_chunks(DatasetTag dataset, std::uint64_t version) override {
     for (const Place& place : places_) place.tier->unname_chunks(dataset, version);
   }
+  bool name_again(DatasetTag dataset, std::uint64_t version) override {
+    bool all = true;
+    for (const Place& place : places_) all &= place.tier->name_again(dataset, version);
+    return all;
+  }
+  void tend() override {
+    for (const Place& place : places_) place.tier->tend();
+  }
   std::string identity() override {
     std::vector<std::string> all;
     for (const Place& place : places_) all.push_back(place.tier->identity());

@@ -23,13 +23,14 @@ Hashes told_by(const Node& node, std::span<const ChunkId> ids) {
 
 DatasetChunks::DatasetChunks(std::shared_ptr<Node> node, std::shared_ptr<ObjectSource> source,
                              std::shared_ptr<const Manifest> manifest, std::uint64_t chunk_size,
-                             const std::string& name)
+                             const std::string& name, std::shared_ptr<SharedHashes> hashes)
     : node_(std::move(node)),
       manifest_(std::move(manifest)),
       chunking_(std::make_shared<Chunking>(*manifest_, chunk_size)),
       namer_(std::make_shared<ChunkNamer>(source->identity(), chunk_size)),
-      hashes_(std::make_shared<SharedHashes>("", source->identity(), manifest_->version(), chunk_size,
-                                             chunking_->chunks())),
+      hashes_(hashes != nullptr ? std::move(hashes)
+                                : std::make_shared<SharedHashes>("", source->identity(), manifest_->version(),
+                                                                 chunk_size, chunking_->chunks())),
       reader_({node_, source, manifest_, chunking_, namer_, hashes_, dataset_tag(name)}) {}
 
 std::uint64_t DatasetChunks::chunks_of(std::uint64_t object) const {
@@ -66,6 +67,21 @@ std::vector<std::optional<ContentHash>> DatasetChunks::hashes_of(std::span<const
     hashes_->set(chunking_->ordinal(unknown[i].object, unknown[i].chunk), *answers[i]);
   }
   return found;
+}
+
+void DatasetChunks::learn_hashes(const Interrupt& interrupt) {
+  constexpr std::size_t kAtOnce = 2048;
+  std::vector<ChunkOf> window;
+  for (std::uint64_t object = 0; object < manifest_->size(); ++object) {
+    for (std::uint64_t chunk = 0; chunk < chunks_of(object); ++chunk) {
+      window.push_back({object, chunk});
+      if (window.size() < kAtOnce) continue;
+      interrupt();
+      hashes_of(window);
+      window.clear();
+    }
+  }
+  hashes_of(window);
 }
 
 std::vector<FoundChunk> DatasetChunks::find(std::span<const ChunkOf> chunks) {

@@ -35,12 +35,14 @@ struct FoundChunk {
 
 class DatasetChunks {
  public:
-  // `name`: the catalog's for the dataset (dataset/registration.h).
+  // `name`: the catalog's for the dataset (dataset/registration.h). `hashes`: of another one of the version; null: there is none.
   DatasetChunks(std::shared_ptr<Node> node, std::shared_ptr<ObjectSource> source,
-                std::shared_ptr<const Manifest> manifest, std::uint64_t chunk_size, const std::string& name);
+                std::shared_ptr<const Manifest> manifest, std::uint64_t chunk_size, const std::string& name,
+                std::shared_ptr<SharedHashes> hashes);
 
   const Manifest& manifest() const { return *manifest_; }
   Node& node() const { return *node_; }
+  const std::shared_ptr<SharedHashes>& hashes() const { return hashes_; }
   // Of an object; none of an empty one.
   std::uint64_t chunks_of(std::uint64_t object) const;
   std::uint64_t bytes_of(const ChunkOf& chunk) const;
@@ -56,6 +58,9 @@ class DatasetChunks {
   std::uint64_t damaged(std::span<const FoundChunk> places);
 
   void evict(const ContentHash& hash);
+
+  // Asks for the hashes of all chunks: what is known is named in the directory. Throws only what `interrupt` throws.
+  void learn_hashes(const Interrupt& interrupt);
 
  private:
   std::vector<ChunkId> ids_of(std::span<const ChunkOf> chunks) const;

@@ -68,10 +68,17 @@ std::shared_ptr<Node> Domains::node(const std::string& domain) {
   if (node != nullptr) return node;
   SpillOptions spill{.domain = name_in_tiers(domain),
                      .mode = options_.directory_mode,
-                     .limit_bytes = options_.directory_limit};
+                     .limit_bytes = options_.directory_limit,
+                     .durability = CacheOptions().spill_durability};
   if (redis_ != nullptr) spill.key_namespace = redis_->options().key_namespace;
   if (!options_.directory.empty()) spill.directories.push_back(options_.directory);
   return node = open_sharing_node(redis_, std::move(spill), catalog_);
+}
+
+void Domains::tend() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [domain, node] : nodes_)
+    if (node != nullptr && node->spill != nullptr) node->spill->tend();
 }
 
 }  // namespace alnair::manager

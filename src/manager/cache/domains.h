@@ -1,5 +1,5 @@
 // The shared tiers as the manager fills and reads them, domain by domain. Each domain's tiers are opened at first use and kept:
-// so its flusher runs here, and not in trainers.
+// so its flusher runs here, and not in trainers; and so does what collects chunks that nobody has named for a day.
 //
 // Thread-safe.
 #pragma once
@@ -40,6 +40,8 @@ class Domains {
 
   // Waits for Redis at a domain's first use. Throws ConfigError, AccessError.
   std::shared_ptr<Node> node(const std::string& domain);
+
+  void tend();  // DurableTier::tend() of those that have been opened
 
  private:
   const Options options_;

@@ -93,8 +93,27 @@ std::shared_ptr<DatasetChunks> JobCache::open(const DatasetRecord& dataset, cons
   if (!blob) throw CacheError(fmt::format("the manager does not keep manifest {} any more", dataset.version));
   auto source = open_source_(dataset.client, dataset.datasource);
   const std::string name = dataset_name(*source, dataset.datasource.keys, {});
-  return std::make_shared<DatasetChunks>(domains_.node(domain), std::move(source), Manifest::decode(*blob, ""),
-                                         CacheOptions().chunk_size, name);
+  const auto manifest = Manifest::decode(*blob, "");
+  const auto node = domains_.node(domain);
+  // All of a version share what they know: for the directory they are one job.
+  const std::lock_guard lock(mutex_);
+  std::erase_if(hashes_, [](const auto& known) { return known.second.expired(); });
+  auto& hashes = hashes_[fmt::format("{}\n{}\n{}", dataset.version, name, domain)];
+  auto chunks = std::make_shared<DatasetChunks>(node, std::move(source), manifest, CacheOptions().chunk_size, name, hashes.lock());
+  hashes = chunks->hashes();
+  return chunks;
+}
+
+// Mostly one file is touched. All chunks are looked up where the directory does not know them all: some could not be copied, or its
+// file is gone.
+void JobCache::name_chunks(const DatasetRecord& dataset, const std::string& domain, const Interrupt& interrupt) {
+  if (options_.tiers.directory.empty()) return;
+  if (const auto work = copies_.status(dataset.id); work && work->running) return;  // which names what it finds
+  const auto node = domains_.node(domain);
+  if (node->spill == nullptr) return;
+  const std::string name = dataset_name(*open_source_(dataset.client, dataset.datasource), dataset.datasource.keys, {});
+  if (node->spill->name_again(dataset_tag(name), named_version(dataset.version, CacheOptions().chunk_size))) return;
+  open(dataset, domain)->learn_hashes(interrupt);
 }
 
 }  // namespace alnair::manager

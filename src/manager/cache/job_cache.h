@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -59,6 +60,11 @@ class JobCache {
     return [this, dataset, domain] { return open(dataset, domain); };
   }
 
+  // Says in the directory that live jobs, or a pin, name the chunks of that version. Waits. Throws as open(), and what `interrupt`
+  // throws.
+  void name_chunks(const DatasetRecord& dataset, const std::string& domain, const Interrupt& interrupt);
+  void tend() { domains_.tend(); }  // gives up what nobody names; once all is named
+
   // That version in its domain's tiers. Waits. Throws CacheError: its manifest is not known any more; ConfigError, Problem.
   std::shared_ptr<DatasetChunks> open(const DatasetRecord& dataset, const std::string& domain);
 
@@ -69,6 +75,7 @@ class JobCache {
   Domains domains_;
   mutable std::mutex mutex_;
   Domains::Usage last_usage_;  // guarded by mutex_
+  std::map<std::string, std::weak_ptr<SharedHashes>> hashes_;  // by domain, dataset and version; guarded by mutex_
   std::optional<RedisUsers> users_;
   Copies copies_;  // last: their threads use the rest
   Misses misses_;

@@ -50,6 +50,8 @@ Sealer sealer_for(const Config& config) {
 constexpr CatalogLimits kManifests{.versions = 64, .manifests = 100'000};
 
 constexpr std::uint64_t kBetweenCollections = 60;  // sweeps, one a second
+// What has been named within 15 minutes does not leave the directory for want of room, either (docs/cluster.md).
+constexpr std::chrono::minutes kBetweenNamings{10};
 constexpr std::chrono::minutes kUrlLife{15};  // of what is handed to jobs without credentials
 
 Response answer_standing_by(const Request& request) {
@@ -112,6 +114,7 @@ class RunningManager final : public Manager {
     const BlockSignals block;
     sweeper_ = std::thread([this] { sweep(); });
     reconciler_ = std::thread([this] { reconcile(); });
+    namer_ = std::thread([this] { name_chunks(); });
   }
 
   ~RunningManager() override { stop(std::chrono::milliseconds(0)); }
@@ -130,6 +133,7 @@ class RunningManager final : public Manager {
     changed_.notify_all();
     sweeper_.join();
     reconciler_.join();
+    namer_.join();
     listings_.stop();
     cache_.copies().stop();
     cache_.misses().stop();
@@ -230,6 +234,21 @@ class RunningManager final : public Manager {
     }
   }
 
+  // By itself: the directory, and Redis, may keep it waiting.
+  void name_chunks() {
+    std::unique_lock lock(mutex_);
+    do {
+      lock.unlock();
+      try {
+        jobs_.name_chunks([this] {
+          if (stopping_) throw CancelledError("the manager is stopping");
+        });
+      } catch (const CancelledError&) {
+      }
+      lock.lock();
+    } while (!changed_.wait_for(lock, kBetweenNamings, [&] { return ended_; }));
+  }
+
   const Config config_;
   const std::string directory_;
   std::atomic<Api*> active_{nullptr};  // null: standing by
@@ -248,7 +267,7 @@ class RunningManager final : public Manager {
   std::condition_variable changed_;
   bool ended_ = false;
   std::map<std::string, std::shared_ptr<RequestRate>> rates_;  // by client
-  std::thread sweeper_, reconciler_;
+  std::thread sweeper_, reconciler_, namer_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "alnair/core/error.h"
 #include "core/log.h"
 #include "manager/http/message.h"
 #include "manager/service/jobs.h"
@@ -147,6 +148,24 @@ std::vector<std::string> Jobs::collect() {
     ids.push_back(record.id);
   }
   return ids;
+}
+
+void Jobs::name_chunks(const Interrupt& interrupt) {
+  if (cache_ == nullptr) return;
+  for (const DatasetView& dataset : datasets("")) {
+    const DatasetRecord& record = dataset.record;
+    if (record.version.empty() || (dataset.jobs.empty() && record.pinned_until_ms <= system_ms())) continue;
+    interrupt();
+    try {
+      cache_->name_chunks(record, clients_.domain_of(record.client), interrupt);
+    } catch (const CancelledError&) {
+      throw;
+    } catch (const std::exception& error) {
+      log(LogLevel::kWarning, "dataset {} of {} is not named in the directory now: {}", record.id, record.client,
+          error.what());
+    }
+  }
+  cache_->tend();
 }
 
 }  // namespace alnair::manager
