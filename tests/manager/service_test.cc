@@ -7,6 +7,7 @@
 #include "alnair/core/error.h"
 #include "manager/http/message.h"
 #include "manager/service/jobs.h"
+#include "manager/service/time.h"
 #include "support/map_source.h"
 #include "support/temporary_directory.h"
 
@@ -241,10 +242,14 @@ TEST_F(ServiceTest, ADatasetIsDeletedOnlyWhereNobodyElseUsesIt) {
   jobs_->deregister(first, true);
   EXPECT_THAT(jobs_->dataset(dataset).jobs, ::testing::ElementsAre(second));
   EXPECT_THAT(problem_of([&] { jobs_->erase_dataset(dataset); }), StartsWith("409"));
-  jobs_->pin(dataset, 5);
+  const std::int64_t later = system_ms() + 3'600'000;
+  jobs_->pin(dataset, later);
   jobs_->deregister(second, true);
-  EXPECT_EQ(jobs_->dataset(dataset).record.pinned_until_ms, 5) << "pinned: kept";
-  jobs_->erase_dataset(dataset);
+  EXPECT_EQ(jobs_->dataset(dataset).record.pinned_until_ms, later) << "pinned: kept";
+  const std::string third = register_job().job.record.id;
+  ended(third);
+  jobs_->pin(dataset, 5);  // long ago
+  jobs_->deregister(third, true);
   EXPECT_THAT(records_->datasets(), IsEmpty());
 }
 

@@ -31,6 +31,7 @@ def test_a_job_is_registered_kept_alive_and_deregistered(manager, s3_auth):
     assert ready["progress"]["objects"] == len(train)
     assert ready["progress"]["bytes"] == sum(len(content_of(key)) for key in train)
     assert "token" not in ready
+    assert job["cache"]["domain"] == ready["cache"]["domain"]
 
     manifest = manager.call("GET", f"/v1/jobs/{job['id']}/manifest", token=job["token"])
     assert manifest.status == 200 and manifest.headers["Content-Type"] == "application/octet-stream" and len(manifest.body) > 40

@@ -20,6 +20,7 @@ constexpr char kHelp[] = R"(alnair-manager: a cluster's jobs, datasets and cache
   alnair-manager serve [--config FILE]         run a manager
   alnair-manager client                        the daemon beside training containers: registers /jobs/*.json with the
         [--mode 0640] [--owner UID[:GID]]      manager that /secret/client.conf names, and writes /share/{job}.json
+        [--node NAME]                          its node's name in tables; the host's by default
         [--wait-ready JOB]                     or waits until the daemon has loaded JOB ($ALNAIR_WAIT seconds)
   alnair-manager config check [--config FILE]  say what is wrong with a configuration; exit status 0: nothing
   alnair-manager config show [--config FILE]   the configuration in force, secrets hidden

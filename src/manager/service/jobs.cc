@@ -95,6 +95,7 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
     const Job& job = jobs_[record.id] = {record, clock_(), clock_(), "{}"};
     registered.job = view(job);
   }
+  registered.job.domain = clients_.domain_of(client);
   begin_listing(record);
   return registered;
 }
@@ -229,7 +230,7 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
     tokens_.erase(found->second.record.token_hash);
     jobs_.erase(found);
     if (const auto known = datasets_.find(dataset); known != datasets_.end()) {
-      unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms == 0;
+      unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms <= system_ms();
       last_use = known->second;
       if (delete_dataset && unused) datasets_.erase(known);
     }
