@@ -31,6 +31,9 @@ def run(*command, **options):
     return result.stdout
 
 
+pytestmark = pytest.mark.timeout(1800)  # the first test builds the wheel
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     return Path(run(ROOT / "cmake/build-wheel", sys.executable, tmp_path_factory.mktemp("dist"), cwd=ROOT).strip())
