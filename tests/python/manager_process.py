@@ -96,6 +96,7 @@ class ManagerProcess:
     def kill(self):
         self.process.kill()
         self.process.wait()
+        assert not os.path.exists(f"/dev/shm/mongoc-{self.process.pid}"), "shared memory of the driver's was left behind"
         self.process.stdout.close()
 
     def stop(self):
