@@ -1,9 +1,18 @@
 #include "core/percent.h"
 
-#include <fmt/format.h>
+#include <array>
 
 namespace alnair {
 namespace {
+
+constexpr char kUpperHex[] = "0123456789ABCDEF";
+
+constexpr auto kUnreserved = [] {
+  std::array<bool, 256> table{};
+  for (const char c : std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"))
+    table[static_cast<unsigned char>(c)] = true;
+  return table;
+}();
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -30,14 +39,17 @@ std::optional<std::string> percent_decoded(std::string_view text) {
   return result;
 }
 
-std::string percent_encoded(std::string_view text) {
-  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~";
+std::string percent_encoded(std::string_view text, Slashes slashes) {
   std::string result;
+  result.reserve(text.size() + 16);
   for (const char c : text) {
-    if (kPlain.find(c) != std::string_view::npos)
+    const auto byte = static_cast<unsigned char>(c);
+    if (kUnreserved[byte] || (c == '/' && slashes == Slashes::kKeep)) {
       result.push_back(c);
-    else
-      result += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    } else {
+      const char escaped[] = {'%', kUpperHex[byte >> 4], kUpperHex[byte & 15]};
+      result.append(escaped, sizeof escaped);
+    }
   }
   return result;
 }

@@ -10,7 +10,9 @@ namespace alnair {
 // Every %XX replaced by its byte; nullopt: a '%' begins none. '+' stays. Pure.
 std::optional<std::string> percent_decoded(std::string_view text);
 
-// Everything but letters, digits, '-', '_', '.' and '~' as %XX. Pure.
-std::string percent_encoded(std::string_view text);
+enum class Slashes { kEncode, kKeep };
+
+// Every byte but A-Z a-z 0-9 - . _ ~ (and '/' where it is kept) as %XX, with upper-case digits. Pure.
+std::string percent_encoded(std::string_view text, Slashes slashes = Slashes::kEncode);
 
 }  // namespace alnair

@@ -139,7 +139,7 @@ S3Address address_of(const S3Config& config, const std::string& region) {
   std::string host = config.endpoint ? config.endpoint->authority() : aws_host(region);
   std::string path = config.endpoint ? config.endpoint->path : "";
   if (use_path_style(config)) {
-    path += "/" + uri_encode(config.bucket);
+    path += "/" + percent_encoded(config.bucket);
   } else {
     host = config.bucket + "." + host;
   }

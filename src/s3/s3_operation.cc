@@ -123,7 +123,7 @@ void S3Operation::prepare(HttpRequest& request, Kind kind) {
     if (first_sent_ == S3Core::Clock::time_point{}) first_sent_ = S3Core::Clock::now();
   }
   std::string path = place->address.path;
-  if (!call_.key.empty()) path.append("/").append(uri_encode(call_.key, Slashes::kKeep));
+  if (!call_.key.empty()) path.append("/").append(percent_encoded(call_.key, Slashes::kKeep));
   if (path.empty()) path = "/";
   request.url.reserve(place->address.origin.size() + path.size() + call_.query.size() + 1);
   request.url.append(place->address.origin).append(path);

@@ -228,7 +228,7 @@ std::string presign_get(const std::string& bucket, const std::string& key, const
   if (!credentials) throw ConfigError("A presigned URL needs credentials: do not set anonymous.");
   const S3Credentials signer = credentials->get(Interrupt());
   const S3Address address = address_of(config, config.region);
-  const std::string path = address.path + "/" + uri_encode(key, Slashes::kKeep);
+  const std::string path = address.path + "/" + percent_encoded(key, Slashes::kKeep);
   SigningKeyCache keys;
   return address.origin + path + "?" +
          presign_query("GET", address.host, path, {}, signer, config.region, std::chrono::system_clock::now(),

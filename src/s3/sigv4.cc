@@ -34,15 +34,7 @@ constexpr std::string_view kUnsignedHeaders[] = {"accept-encoding",
                                                  "user-agent",
                                                  "x-amzn-trace-id"};
 
-constexpr char kUpperHex[] = "0123456789ABCDEF";
 constexpr char kLowerHex[] = "0123456789abcdef";
-
-constexpr auto kUnreserved = [] {
-  std::array<bool, 256> table{};
-  for (const char c : std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"))
-    table[static_cast<unsigned char>(c)] = true;
-  return table;
-}();
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -103,25 +95,10 @@ std::string_view as_text(const Sha256Digest& digest) {
 
 }  // namespace
 
-std::string uri_encode(std::string_view bytes, Slashes slashes) {
-  std::string text;
-  text.reserve(bytes.size() + 16);
-  for (const char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (kUnreserved[byte] || (c == '/' && slashes == Slashes::kKeep)) {
-      text.push_back(c);
-    } else {
-      const char escaped[] = {'%', kUpperHex[byte >> 4], kUpperHex[byte & 15]};
-      text.append(escaped, sizeof escaped);
-    }
-  }
-  return text;
-}
-
 std::string canonical_query(std::span<const QueryParameter> parameters) {
   std::vector<std::pair<std::string, std::string>> encoded;
   encoded.reserve(parameters.size());
-  for (const auto& [name, value] : parameters) encoded.emplace_back(uri_encode(name), uri_encode(value));
+  for (const auto& [name, value] : parameters) encoded.emplace_back(percent_encoded(name), percent_encoded(value));
   std::sort(encoded.begin(), encoded.end());  // by name, then value, after encoding
   std::string query;
   for (const auto& [name, value] : encoded) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "alnair/source/s3_source.h"
+#include "core/percent.h"
 
 namespace alnair {
 
@@ -36,13 +37,6 @@ inline constexpr std::string_view kUnsignedPayload = "UNSIGNED-PAYLOAD";
 inline constexpr std::string_view kEmptyPayloadHash =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";  // SHA-256 of no bytes
 
-// --- Encoding ---
-
-enum class Slashes { kEncode, kKeep };
-
-// Percent-encodes every byte but A-Z a-z 0-9 - . _ ~ (and '/' where it is kept), with upper-case digits.
-std::string uri_encode(std::string_view bytes, Slashes slashes = Slashes::kEncode);
-
 // The query string, encoded and in signing order; it is also what goes after '?' in the URL.
 std::string canonical_query(std::span<const QueryParameter> parameters);
 
@@ -52,7 +46,7 @@ std::string canonical_query(std::span<const QueryParameter> parameters);
 struct SigningRequest {
   std::string_view method = "GET";
   std::string_view encoded_path =
-      "/";                          // uri_encode(path, kKeep), behind the endpoint's own path if it has one
+      "/";                          // percent_encoded(path, kKeep), behind the endpoint's own path if it has one
   std::string_view query;           // as canonical_query returns it
   std::span<const Header> headers;  // any case and order, Host among them
   std::string_view payload_hash = kEmptyPayloadHash;  // hex SHA-256 of the body, or kUnsignedPayload

@@ -366,17 +366,6 @@ TEST_F(DatasetTest, AMalformedChunkSizeSaysWhatIsExpected) {
   }
 }
 
-TEST_F(DatasetTest, AHomeDirectoryThatHangsCostsOneWait) {
-  const auto home = testing::NfsLike::mount(disk_ / "home", disk_ / "server");
-  if (home == nullptr) GTEST_SKIP() << "no FUSE here";
-  home->command("hang");
-  auto here = options();
-  here.cache.cache_dir = disk_ / "home/alnair";
-  here.keys = {"train"};
-  const auto dataset = Dataset::open(here);
-  EXPECT_EQ(check(*dataset), "");
-}
-
 TEST_F(DatasetTest, AHomeDirectoryThatHangsLaterStopsNoEpoch) {
   const auto home = testing::NfsLike::mount(disk_ / "home", disk_ / "server");
   if (home == nullptr) GTEST_SKIP() << "no FUSE here";

@@ -24,7 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const SourceUrl url = parse_source_url(text);
     if (url.kind == SourceUrl::Kind::kFile) {
       fuzz::check(!url.path.empty() && url.path[0] == '/', "a file's path is absolute");
-      const std::string encoded = "file://" + uri_encode(url.path, Slashes::kKeep);
+      const std::string encoded = "file://" + percent_encoded(url.path, Slashes::kKeep);
       fuzz::check(parse_source_url(encoded).path == url.path, "a file's path survives encoding");
     } else {
       const SourceUrl again = parse_source_url("s3://" + url.bucket + "/" + url.path);

@@ -44,7 +44,7 @@ void check(const json& expected, SigningKeyCache& keys) {
   const S3Credentials credentials{expected["key_id"], expected["secret"], expected["token"]};
   const std::string region = expected["region"], method = expected["method"], host = expected["host"];
   const SigningTime time{std::chrono::seconds(expected["time"].get<std::int64_t>())};
-  const std::string path = uri_encode(expected["path"].get<std::string>(), Slashes::kKeep);
+  const std::string path = percent_encoded(expected["path"].get<std::string>(), Slashes::kKeep);
   std::vector<QueryParameter> parameters;
   for (const json& parameter : expected["query"]) parameters.push_back({parameter[0], parameter[1]});
   if (expected["presign"]) {

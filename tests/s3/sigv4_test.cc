@@ -66,9 +66,9 @@ TEST(SigV4, PresignedUrlsLastFromOneSecondToSevenDays) {
 }
 
 TEST(SigV4, EncodesEveryByteOnceAndNormalisesNothing) {
-  EXPECT_EQ(uri_encode("/a b//../ü+=.bin", Slashes::kKeep), "/a%20b//../%C3%BC%2B%3D.bin");
-  EXPECT_EQ(uri_encode("a/b%20~"), "a%2Fb%2520~");
-  EXPECT_EQ(uri_encode(std::string_view("\0\xff", 2)), "%00%FF");
+  EXPECT_EQ(percent_encoded("/a b//../ü+=.bin", Slashes::kKeep), "/a%20b//../%C3%BC%2B%3D.bin");
+  EXPECT_EQ(percent_encoded("a/b%20~"), "a%2Fb%2520~");
+  EXPECT_EQ(percent_encoded(std::string_view("\0\xff", 2)), "%00%FF");
 }
 
 TEST(SigV4, LeavesOutHeadersThatProxiesChangeAndJoinsRepeatedOnes) {

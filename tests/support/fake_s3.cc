@@ -211,13 +211,13 @@ Reply FakeS3::list_reply(const SeenRequest& request) const {
     if (slash != std::string::npos) {
       common = name;
       contents += fmt::format("<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>",
-                              uri_encode(name, Slashes::kKeep));
+                              percent_encoded(name, Slashes::kKeep));
       continue;
     }
     contents += fmt::format(
         "<Contents><Key>{}</Key><LastModified>{}</LastModified><ETag>&quot;{}&quot;</ETag><Size>{}</Size>"
         "<StorageClass>{}</StorageClass></Contents>",
-        uri_encode(key, Slashes::kKeep), iso_date(it->second.last_modified_s), escaped(it->second.etag),
+        percent_encoded(key, Slashes::kKeep), iso_date(it->second.last_modified_s), escaped(it->second.etag),
         it->second.bytes.size(), it->second.storage_class);
   }
   Reply reply;

@@ -94,7 +94,7 @@ bool S3Process::answers() {
 
 HttpResponse S3Process::send(HttpMethod method, const std::string& bucket, const std::string& key,
                              const std::string& body) {
-  const std::string path = "/" + bucket + (key.empty() ? "" : "/" + uri_encode(key, Slashes::kKeep));
+  const std::string path = "/" + bucket + (key.empty() ? "" : "/" + percent_encoded(key, Slashes::kKeep));
   const std::string hash = hex(sha256(body));
   const std::vector<Header> headers{{"Host", host_}};
   SigningRequest signing;
