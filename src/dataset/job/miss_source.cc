@@ -126,7 +126,16 @@ class Daemon {
 // Of one process: a queue, and a thread that asks for all that waits in it together.
 class Asker : public std::enable_shared_from_this<Asker> {
  public:
-  explicit Asker(const MissSourceOptions& options) : options_(options), daemon_(options.socket) {}
+  explicit Asker(MissSourceOptions options) : options_(std::move(options)), daemon_(options_.socket) {}
+
+  // The end of what it serves may be that of the last who holds it: then its own thread ends it, behind its work.
+  static std::shared_ptr<Asker> make(const MissSourceOptions& options) {
+    return {new Asker(options), [](Asker* asker) {
+              if (asker->thread_.get_id() != std::this_thread::get_id()) return delete asker;
+              const std::lock_guard lock(asker->mutex_);
+              asker->stopping_ = asker->ends_itself_ = true;
+            }};
+  }
   ~Asker() {
     {
       const std::lock_guard lock(mutex_);
@@ -145,7 +154,12 @@ class Asker : public std::enable_shared_from_this<Asker> {
       queue_.push_back(std::move(wanted));
       if (!thread_.joinable()) {
         const BlockSignals block;
-        thread_ = std::thread([this] { run(); });
+        thread_ = std::thread([this] {
+          run();
+          if (!ends_itself_) return;
+          thread_.detach();
+          delete this;
+        });
       }
     }
     changed_.notify_one();
@@ -280,12 +294,13 @@ class Asker : public std::enable_shared_from_this<Asker> {
 
   static void end(Wanted& wanted, ReadResult result) { std::exchange(wanted.done, {})(std::move(result)); }
 
-  const MissSourceOptions& options_;
+  const MissSourceOptions options_;
   Daemon daemon_;                     // the thread's
   std::shared_ptr<HttpClient> http_;  // likewise
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
+  bool ends_itself_ = false;  // set on its own thread
   std::deque<WantedPtr> queue_;
   std::thread thread_;
 };
@@ -298,7 +313,7 @@ class Uncancelled final : public PendingRead {
 class MissSource final : public ObjectSource {
  public:
   explicit MissSource(MissSourceOptions options)
-      : options_(std::move(options)), asker_([this] { return std::make_shared<Asker>(options_); }) {}
+      : options_(std::move(options)), asker_([this] { return Asker::make(options_); }) {}
 
   std::string identity() const override { return options_.identity; }
   void list(std::span<const std::string>, const std::function<void(std::vector<ObjectInfo>&&)>&,
