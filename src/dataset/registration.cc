@@ -7,6 +7,7 @@
 
 #include "alnair/core/error.h"
 #include "alnair/core/hash.h"
+#include "core/wall_clock.h"
 #include "dataset/key_entries.h"
 #include "dataset/run_record.h"
 
@@ -47,17 +48,12 @@ std::shared_ptr<const Manifest> open_known(Node& node, const std::string& versio
   return blob ? Manifest::decode(*blob, node.share_directory) : nullptr;
 }
 
-std::int64_t now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 void keep_manifest(Node& node, Registration& registration, std::span<const std::byte> blob) {
   if (node.catalog == nullptr) return;
   try {
     node.catalog->put_manifest({.dataset = registration.dataset,
                                 .version = registration.manifest->version(),
-                                .registered_ms = now_ms(),
+                                .registered_ms = milliseconds_now(),
                                 .objects = registration.manifest->size(),
                                 .bytes = registration.manifest->total_bytes()},
                                blob);

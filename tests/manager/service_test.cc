@@ -5,9 +5,9 @@
 #include <thread>
 
 #include "alnair/core/error.h"
+#include "core/wall_clock.h"
 #include "manager/http/message.h"
 #include "manager/service/jobs.h"
-#include "manager/service/time.h"
 #include "support/map_source.h"
 #include "support/temporary_directory.h"
 
@@ -242,7 +242,7 @@ TEST_F(ServiceTest, ADatasetIsDeletedOnlyWhereNobodyElseUsesIt) {
   jobs_->deregister(first, true);
   EXPECT_THAT(jobs_->dataset(dataset).jobs, ::testing::ElementsAre(second));
   EXPECT_THAT(problem_of([&] { jobs_->erase_dataset(dataset); }), StartsWith("409"));
-  const std::int64_t later = system_ms() + 3'600'000;
+  const std::int64_t later = milliseconds_now() + 3'600'000;
   jobs_->pin(dataset, later);
   jobs_->deregister(second, true);
   EXPECT_EQ(jobs_->dataset(dataset).record.pinned_until_ms, later) << "pinned: kept";

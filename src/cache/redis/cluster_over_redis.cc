@@ -15,8 +15,8 @@
 #include <numeric>
 
 #include "cache/redis/flush_policy.h"
-#include "cache/redis/wall_clock.h"
 #include "core/metrics.h"
+#include "core/wall_clock.h"
 
 namespace alnair {
 

@@ -17,9 +17,9 @@
 #include <system_error>
 
 #include "cache/redis/fill_rule.h"
-#include "cache/redis/wall_clock.h"
 #include "core/block_signals.h"
 #include "core/metrics.h"
+#include "core/wall_clock.h"
 
 namespace alnair {
 namespace {

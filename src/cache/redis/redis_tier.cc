@@ -9,10 +9,10 @@
 #include <thread>
 
 #include "alnair/core/error.h"
-#include "cache/redis/wall_clock.h"
 #include "core/io_pool.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/wall_clock.h"
 
 namespace alnair {
 namespace {

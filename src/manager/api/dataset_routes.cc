@@ -1,11 +1,11 @@
 // Datasets: what is known of them, work on their chunks in the cache, pinning, forgetting.
 #include <fmt/format.h>
 
+#include "core/wall_clock.h"
 #include "manager/api/api.h"
 #include "manager/api/fields.h"
 #include "manager/api/json.h"
 #include "manager/api/views.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -29,7 +29,7 @@ Response pin(Services& services, const Call& call) {
   fields.end();
   if (!minutes) throw Problem(422, "missing-field", "minutes is missing (0: no longer pinned)");
   const std::string id = dataset_of(services, call).record.id;
-  services.jobs.pin(id, *minutes == 0 ? 0 : system_ms() + static_cast<std::int64_t>(*minutes) * 60'000);
+  services.jobs.pin(id, *minutes == 0 ? 0 : milliseconds_now() + static_cast<std::int64_t>(*minutes) * 60'000);
   return json_response(200, to_json(services.jobs.dataset(id)));
 }
 

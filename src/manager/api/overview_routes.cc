@@ -3,11 +3,11 @@
 #include <map>
 #include <tuple>
 
+#include "core/wall_clock.h"
 #include "manager/api/api.h"
 #include "manager/api/json.h"
 #include "manager/api/views.h"
 #include "manager/dashboard/dashboard.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -140,7 +140,7 @@ json tiers(const Usage& usage, const Domains::Usage& shared) {
 Response overview(Services& services, const Call& call) {
   const auto all = services.jobs.list(call.client);
   json answer = {{"version", ALNAIR_VERSION},
-                 {"time_ms", system_ms()},
+                 {"time_ms", milliseconds_now()},
                  {"uptime_s", std::chrono::duration<double>(std::chrono::steady_clock::now() - services.started).count()},
                  {"jobs", jobs(all, services.usage)},
                  {"datasets", datasets(services.jobs.datasets(call.client))},

@@ -162,4 +162,12 @@ void DatasetChunks::evict(const ContentHash& hash) {
     if (tier != nullptr) tier->erase(hash);
 }
 
+std::string message_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& exception) {
+    return exception.what();
+  }
+}
+
 }  // namespace alnair::manager

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "alnair/dataset/manifest.h"
@@ -73,5 +74,8 @@ class DatasetChunks {
   const std::shared_ptr<SharedHashes> hashes_;
   Reader reader_;
 };
+
+// What such an outcome says; it is not null.
+std::string message_of(const std::exception_ptr& error);
 
 }  // namespace alnair::manager

@@ -14,14 +14,6 @@ constexpr std::size_t kAnswers = 100'000;                // remembered of each
 constexpr std::chrono::seconds kAnswerLife{2};           // tiers forget: then it is looked again
 constexpr std::chrono::seconds kWithoutQuestions{600};   // then a dataset is closed
 
-std::string message_of(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& exception) {
-    return exception.what();
-  }
-}
-
 MissAnswer failed(const std::string& why) { return {.state = MissAnswer::State::kFailed, .failure = why}; }
 
 }  // namespace

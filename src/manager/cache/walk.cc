@@ -15,14 +15,6 @@ constexpr std::uint64_t kWindowBytes = 32ull << 20;
 constexpr std::size_t kWindowChunks = 2048;
 constexpr std::uint64_t kHopeless = 1000;  // objects that fail, and none that does not
 
-std::string message_of(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& exception) {
-    return exception.what();
-  }
-}
-
 std::vector<std::uint64_t> selected(const Manifest& manifest, const CopyPlan& plan) {
   std::vector<std::uint64_t> objects;
   if (!plan.keys.empty()) {

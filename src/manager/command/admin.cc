@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "alnair/core/error.h"
+#include "core/wall_clock.h"
 #include "dataset/job/manager_api.h"
 #include "manager/command/arguments.h"
 #include "manager/command/command.h"
@@ -22,7 +23,6 @@
 #include "manager/server/manager.h"
 #include "manager/server/state_files.h"
 #include "manager/service/clients.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -149,7 +149,7 @@ int datasets_command(const std::vector<std::string>& rest) {
   expect_words(arguments, 0, "datasets without words");
   const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/datasets");
   Rows rows = {{"ID", "NAME", "BUCKET", "CLIENT", "OBJECTS", "SIZE", "CACHED", "WORK", "JOBS", "LAST USE", "PINNED"}};
-  const auto now = static_cast<double>(system_ms());
+  const auto now = static_cast<double>(milliseconds_now());
   for (const json& dataset : answer.at("datasets")) {
     const double pinned = (dataset.at("pinned_until_ms").get<double>() - now) / 1000;
     rows.push_back({dataset.at("id"), dataset.at("datasource").at("name"), dataset.at("datasource").at("bucket"),

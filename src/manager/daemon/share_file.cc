@@ -14,7 +14,7 @@
 #include "alnair/core/error.h"
 #include "core/file.h"
 #include "core/read_file.h"
-#include "manager/service/time.h"
+#include "core/wall_clock.h"
 
 namespace alnair::manager {
 namespace {
@@ -78,7 +78,7 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
                             {"misses", job.name + ".sock"},
                             {"identity", identity_of(job, manager)},
                             {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
-                            {"updated_ms", system_ms()}};
+                            {"updated_ms", milliseconds_now()}};
   if (status.manifest != nullptr) {  // before the file that names it
     replace_file(options, job.name + ".manifest",
                  {reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size()});

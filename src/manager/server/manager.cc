@@ -14,6 +14,7 @@
 #include "cache/private_directory.h"
 #include "core/block_signals.h"
 #include "core/log.h"
+#include "core/wall_clock.h"
 #include "manager/api/api.h"
 #include "manager/api/json.h"
 #include "manager/cache/job_cache.h"
@@ -22,7 +23,6 @@
 #include "manager/identity/crypto.h"
 #include "manager/server/state_files.h"
 #include "manager/service/request_rate.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -211,7 +211,7 @@ class RunningManager final : public Manager {
         }
         clients_.sweep();
         jobs_.sweep();
-        usage_.sample(now(), system_ms());
+        usage_.sample(now(), milliseconds_now());
         if (++sweeps % kBetweenCollections == 0) jobs_.collect();
       } catch (const std::exception& error) {  // the records: tried again in a second
         if (once_.first()) log(LogLevel::kError, "what has expired stays for now: {}", error.what());

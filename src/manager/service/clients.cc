@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "alnair/core/error.h"
+#include "core/wall_clock.h"
 #include "manager/http/message.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -175,7 +175,7 @@ void Clients::add(const std::string& name, const std::string& password, const st
     if (clients_.size() >= options_.max_clients)
       throw Problem(429, "too-many-clients", fmt::format("there are {} clients, as many as may be", clients_.size()));
   }
-  const ClientRecord record{name, hash, "", domain.empty() ? name : domain, true, system_ms(), {}};
+  const ClientRecord record{name, hash, "", domain.empty() ? name : domain, true, milliseconds_now(), {}};
   records_.put_client(record);
   const std::lock_guard lock(mutex_);
   clients_[name] = record;

@@ -5,9 +5,9 @@
 
 #include "alnair/core/error.h"
 #include "core/log.h"
+#include "core/wall_clock.h"
 #include "manager/http/message.h"
 #include "manager/service/jobs.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -77,7 +77,7 @@ CopyPlan Jobs::eviction_of(const DatasetRecord& record) const {
   CopyPlan plan{.work = Work::kEvict};
   const std::string domain = clients_.domain_of(record.client);
   for (const DatasetView& other : datasets("")) {
-    const bool used = !other.jobs.empty() || other.record.pinned_until_ms > system_ms();
+    const bool used = !other.jobs.empty() || other.record.pinned_until_ms > milliseconds_now();
     if (used && other.record.id != record.id && !other.record.version.empty() &&
         clients_.domain_of(other.record.client) == domain)
       plan.kept.push_back(cache_->opener(other.record, domain));
@@ -105,7 +105,7 @@ std::uint64_t Jobs::room_for(const DatasetRecord& record) const {
 void Jobs::work(const std::string& id, CopyPlan plan) {
   if (plan.work == Work::kEvict) {
     const DatasetRecord record = unused(id).record;
-    if (record.pinned_until_ms > system_ms())
+    if (record.pinned_until_ms > milliseconds_now())
       throw Problem(409, "dataset-pinned", "the dataset is pinned; pin it for 0 minutes first");
     plan = eviction_of(record);
   }
@@ -129,7 +129,7 @@ void Jobs::cancel_work(const std::string& id) {
 // What nobody has used for as long as its jobs asked for. Evicted once: it is known as long as it is not forgotten.
 std::vector<std::string> Jobs::collect() {
   if (cache_ == nullptr || !cache_->fillable()) return {};
-  const std::int64_t now = system_ms();
+  const std::int64_t now = milliseconds_now();
   std::vector<DatasetRecord> unused;
   for (const DatasetView& dataset : datasets("")) {
     const DatasetRecord& record = dataset.record;
@@ -154,7 +154,7 @@ void Jobs::name_chunks(const Interrupt& interrupt) {
   if (cache_ == nullptr) return;
   for (const DatasetView& dataset : datasets("")) {
     const DatasetRecord& record = dataset.record;
-    if (record.version.empty() || (dataset.jobs.empty() && record.pinned_until_ms <= system_ms())) continue;
+    if (record.version.empty() || (dataset.jobs.empty() && record.pinned_until_ms <= milliseconds_now())) continue;
     interrupt();
     try {
       cache_->name_chunks(record, clients_.domain_of(record.client), interrupt);

@@ -8,8 +8,8 @@
 #include "alnair/core/error.h"
 #include "alnair/dataset/dataset.h"
 #include "core/log.h"
+#include "core/wall_clock.h"
 #include "manager/http/message.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -68,7 +68,7 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
   record.datasource = request.datasource;
   record.qos = request.qos;
   record.single_pass = request.single_pass;
-  record.created_ms = system_ms();
+  record.created_ms = milliseconds_now();
   record.token_life_s = static_cast<std::uint64_t>(options_.token_life.count());
   record.chunk_size = CacheOptions().chunk_size;
   clients_.s3_auth(client);  // refuses at once who has no credentials
@@ -133,7 +133,7 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
       dataset->version = status.version;
       dataset->objects = status.objects;
       dataset->bytes = status.bytes;
-      dataset->last_use_ms = system_ms();
+      dataset->last_use_ms = milliseconds_now();
       dataset->durability_minutes = record.qos.durabilityindisk;
     }
   }
@@ -196,7 +196,7 @@ JobView Jobs::heartbeat(const std::string& id, const std::string& report) {
   job.heartbeat = clock_();
   if (!report.empty()) job.report = report;
   if (const auto dataset = datasets_.find(job.record.dataset); dataset != datasets_.end())
-    dataset->second.last_use_ms = system_ms();
+    dataset->second.last_use_ms = milliseconds_now();
   return view(job);
 }
 
@@ -230,7 +230,7 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
     tokens_.erase(found->second.record.token_hash);
     jobs_.erase(found);
     if (const auto known = datasets_.find(dataset); known != datasets_.end()) {
-      unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms <= system_ms();
+      unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms <= milliseconds_now();
       last_use = known->second;
       if (delete_dataset && unused) datasets_.erase(known);
     }

@@ -13,13 +13,13 @@
 #include <fmt/format.h>
 
 #include "alnair/core/error.h"
+#include "core/wall_clock.h"
 #include "manager/identity/crypto.h"
 #include "manager/records/json.h"
 #include "manager/records/mongodb/database.h"
 #include "manager/records/mongodb/lease.h"
 #include "manager/records/records.h"
 #include "manager/server/state_files.h"
-#include "manager/service/time.h"
 
 namespace alnair::manager {
 namespace {
@@ -132,7 +132,7 @@ class MongodbRecords final : public Records {
   void put_session(const SessionRecord& record) override {
     lease_.check();
     database_.put("Session", {{"_id", record.token_hash}, {"username", record.client}});
-    database_.update("Client", {{"_id", record.client}}, {{"$set", {{"lastHeartbeat", date(system_ms())}}}});
+    database_.update("Client", {{"_id", record.client}}, {{"$set", {{"lastHeartbeat", date(milliseconds_now())}}}});
   }
 
   void erase_session(const std::string& token_hash) override {
@@ -150,7 +150,7 @@ class MongodbRecords final : public Records {
     lease_.check();
     if (database_.put("Job", to_document(record)))
       database_.update("Client", {{"_id", record.client}},
-                       {{"$addToSet", {{"jobs", record.id}}}, {"$set", {{"lastHeartbeat", date(system_ms())}}}});
+                       {{"$addToSet", {{"jobs", record.id}}}, {"$set", {{"lastHeartbeat", date(milliseconds_now())}}}});
   }
 
   void erase_job(const std::string& id) override {

@@ -1,3 +1,4 @@
+// The time that machines agree on, for records and for what other hosts read.
 #pragma once
 
 #include <chrono>
