@@ -14,6 +14,7 @@
 #include "cache/redis/flusher.h"
 
 #include <algorithm>
+#include <latch>
 #include <system_error>
 
 #include "cache/redis/fill_rule.h"
@@ -258,21 +259,20 @@ std::uint64_t Flusher::flush_page(const std::vector<std::string>& page, std::uin
 
 std::vector<PutRequest> Flusher::read(std::span<const ContentHash> hashes) {
   struct Fetched {
-    std::mutex mutex;
-    std::condition_variable done;
-    std::vector<PutRequest> chunks;
-    std::size_t left;
+    explicit Fetched(std::size_t count) : views(count), left(static_cast<std::ptrdiff_t>(count)) {}
+    std::vector<std::optional<View>> views;
+    std::latch left;
   };
-  const auto fetched = std::make_shared<Fetched>();
-  fetched->left = hashes.size();
-  tier_->get(hashes, [fetched, wanted = std::vector(hashes.begin(), hashes.end())](std::size_t i, std::optional<View> view) {
-    const std::lock_guard lock(fetched->mutex);
-    if (view) fetched->chunks.push_back({.hash = wanted[i], .bytes = std::move(*view)});
-    if (--fetched->left == 0) fetched->done.notify_all();
+  const auto fetched = std::make_shared<Fetched>(hashes.size());
+  tier_->get(hashes, [fetched](std::size_t i, std::optional<View> view) {
+    fetched->views[i] = std::move(view);
+    fetched->left.count_down();
   });
-  std::unique_lock lock(fetched->mutex);
-  fetched->done.wait(lock, [&] { return fetched->left == 0; });
-  return std::move(fetched->chunks);
+  fetched->left.wait();
+  std::vector<PutRequest> chunks;
+  for (std::size_t i = 0; i < hashes.size(); ++i)
+    if (fetched->views[i]) chunks.push_back({.hash = hashes[i], .bytes = std::move(*fetched->views[i])});
+  return chunks;
 }
 
 std::string Flusher::expiry(const ContentHash& hash, std::int64_t now_ms) const {

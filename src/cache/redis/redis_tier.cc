@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <latch>
 #include <mutex>
 #include <thread>
 
@@ -210,21 +211,17 @@ void RedisTier::store(std::vector<PutRequest> requests, Stored stored, std::int6
 
 void RedisTier::put(std::span<const PutRequest> requests, std::span<PutOutcome> outcomes) {
   struct Waiting {
-    std::mutex mutex;
-    std::condition_variable done;
+    explicit Waiting(std::size_t count)
+        : outcomes(count, PutOutcome::kRefused), left(static_cast<std::ptrdiff_t>(count)) {}
     std::vector<PutOutcome> outcomes;
-    std::size_t left;
+    std::latch left;
   };
-  const auto waiting = std::make_shared<Waiting>();
-  waiting->outcomes.assign(requests.size(), PutOutcome::kRefused);
-  waiting->left = requests.size();
+  const auto waiting = std::make_shared<Waiting>(requests.size());
   store({requests.begin(), requests.end()}, [waiting](std::size_t i, PutOutcome outcome) {
-    const std::lock_guard lock(waiting->mutex);
     waiting->outcomes[i] = outcome;
-    if (--waiting->left == 0) waiting->done.notify_all();
+    waiting->left.count_down();
   });
-  std::unique_lock lock(waiting->mutex);
-  waiting->done.wait(lock, [&] { return waiting->left == 0; });
+  waiting->left.wait();
   std::copy_n(waiting->outcomes.begin(), std::min(outcomes.size(), requests.size()), outcomes.begin());
 }
 
