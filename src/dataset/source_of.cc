@@ -5,6 +5,7 @@
 #include "alnair/source/local_source.h"
 #include "dataset/job/miss_source.h"
 #include "dataset/node.h"
+#include "s3/s3_source_sharing.h"
 #include "source/url.h"
 
 namespace alnair {
@@ -21,7 +22,8 @@ NamedSource source_of(const DatasetOptions& options, std::shared_ptr<RequestSlot
             url.path.empty() ? options.scope : std::vector{url.path}};
   }
   if (url.kind == SourceUrl::Kind::kFile) return {open_local_source(url.path), options.scope};
-  return {open_s3_source(url.bucket, options.s3, std::move(slots)), url.path.empty() ? options.scope : std::vector{url.path}};
+  return {open_s3_source_sharing(url.bucket, options.s3, std::move(slots)),
+          url.path.empty() ? options.scope : std::vector{url.path}};
 }
 
 }  // namespace alnair

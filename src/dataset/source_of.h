@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "alnair/dataset/dataset.h"
+#include "http/request_slots.h"
 
 namespace alnair {
 
@@ -14,7 +15,7 @@ struct NamedSource {
   std::vector<std::string> scope;  // entries that the datasource consists of; empty: everything
 };
 
-// Opens it; touches no network. `slots`: as for open_s3_source(). Throws ConfigError.
+// Opens it; touches no network. `slots`: as for open_s3_source_sharing(). Throws ConfigError.
 NamedSource source_of(const DatasetOptions& options, std::shared_ptr<RequestSlots> slots = nullptr);
 
 }  // namespace alnair

@@ -16,6 +16,7 @@
 #include "s3/s3_core.h"
 #include "s3/s3_listing.h"
 #include "s3/s3_operation.h"
+#include "s3/s3_source_sharing.h"
 
 namespace alnair {
 namespace {
@@ -202,8 +203,12 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
 
 }  // namespace
 
-std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options,
-                                             std::shared_ptr<RequestSlots> slots) {
+std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options) {
+  return open_s3_source_sharing(bucket, options, nullptr);
+}
+
+std::shared_ptr<ObjectSource> open_s3_source_sharing(const std::string& bucket, const S3Options& options,
+                                                     std::shared_ptr<RequestSlots> slots) {
   return std::make_shared<S3Source>(resolve_s3_config(bucket, options), std::move(slots));
 }
 

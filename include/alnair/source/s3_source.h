@@ -42,12 +42,8 @@ struct S3Options {
   bool hedging = true;                                     // duplicate stragglers' GETs, at most 5 % of requests
 };
 
-class RequestSlots;
-
-// Checks the options; touches no network. With `slots`, the limits of connections and requests hold for all sources that share
-// them, in whichever process. Throws ConfigError.
-std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options,
-                                             std::shared_ptr<RequestSlots> slots = nullptr);
+// Checks the options; touches no network. Throws ConfigError.
+std::shared_ptr<ObjectSource> open_s3_source(const std::string& bucket, const S3Options& options);
 
 // Where credentials for the bucket are found, for people: "the environment", "profile 'dev'", "anonymous". Shows no secret. Blocks.
 // Throws ConfigError (none, malformed), AccessError, SourceError, TimeoutError.
