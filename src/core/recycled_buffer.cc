@@ -72,15 +72,17 @@ KeptBlocks& kept_blocks() {
   return *kept;
 }
 
-}  // namespace
-
-RecycledBuffer::RecycledBuffer(std::uint64_t size) : size_(size) {
+std::byte* block_of(std::uint64_t size) {
   const std::uint64_t capacity = is_kept(size) ? capacity_for(size) : size;
   std::byte* block = is_kept(size) ? kept_blocks().take(capacity) : nullptr;
-  block_ = std::unique_ptr<std::byte[], GiveBack>(block != nullptr ? block : new std::byte[capacity], GiveBack{size});
+  return block != nullptr ? block : new std::byte[capacity];
 }
 
-void RecycledBuffer::GiveBack::operator()(std::byte* block) const {
+}  // namespace
+
+RecycledBuffer::RecycledBuffer(std::uint64_t size) : OwnedBlock(Block(block_of(size), GiveBack{size}), size) {}
+
+void GiveBack::operator()(std::byte* block) const {
   if (!is_kept(size) || !kept_blocks().give(block, capacity_for(size))) delete[] block;
 }
 

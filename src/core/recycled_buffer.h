@@ -6,37 +6,20 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <span>
 
 #include "alnair/core/bytes.h"
 
 namespace alnair {
 
-class RecycledBuffer {
+struct GiveBack {
+  std::uint64_t size = 0;  // that the block was made with
+  void operator()(std::byte* block) const;
+};
+
+class RecycledBuffer : public OwnedBlock<GiveBack> {
  public:
   RecycledBuffer() = default;
   explicit RecycledBuffer(std::uint64_t size);
-
-  std::byte* data() { return block_.get(); }
-  std::uint64_t size() const { return size_; }
-  std::span<std::byte> bytes() { return {block_.get(), size_}; }
-
-  // Gives up the block: nobody writes to it any more. `size` may be smaller than what was allocated.
-  View freeze(std::uint64_t size) && {
-    std::shared_ptr<const std::byte[]> owner(std::move(block_));
-    const std::byte* data = owner.get();
-    return {std::move(owner), {data, size}};
-  }
-  View freeze() && { return std::move(*this).freeze(size_); }
-
- private:
-  struct GiveBack {
-    std::uint64_t size;  // that the block was made with
-    void operator()(std::byte* block) const;
-  };
-  std::unique_ptr<std::byte[], GiveBack> block_{nullptr, GiveBack{0}};
-  std::uint64_t size_ = 0;
 };
 
 }  // namespace alnair

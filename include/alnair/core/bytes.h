@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 
 namespace alnair {
 
@@ -44,11 +45,14 @@ class View {
   bool is_private_ = false;
 };
 
-// A heap block of `size` uninitialised bytes, written by one owner and then frozen into a View.
-class Buffer {
+// A block of bytes, written by one owner and then frozen into a View. `Delete` gives the block back.
+template <typename Delete>
+class OwnedBlock {
  public:
-  Buffer() = default;
-  explicit Buffer(std::uint64_t size) : block_(new std::byte[size]), size_(size) {}
+  using Block = std::unique_ptr<std::byte[], Delete>;
+
+  OwnedBlock() : block_(nullptr, Delete()) {}
+  OwnedBlock(Block block, std::uint64_t size) : block_(std::move(block)), size_(size) {}
 
   std::byte* data() { return block_.get(); }
   std::uint64_t size() const { return size_; }
@@ -63,8 +67,15 @@ class Buffer {
   View freeze() && { return std::move(*this).freeze(size_); }
 
  private:
-  std::unique_ptr<std::byte[]> block_;
+  Block block_;
   std::uint64_t size_ = 0;
+};
+
+// A heap block of `size` uninitialised bytes.
+class Buffer : public OwnedBlock<std::default_delete<std::byte[]>> {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::uint64_t size) : OwnedBlock(Block(new std::byte[size]), size) {}
 };
 
 }  // namespace alnair
