@@ -5,12 +5,11 @@
 #include <list>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "alnair/core/error.h"
 #include "core/ca_bundle.h"
-#include "core/fork.h"
+#include "core/end_at_exit.h"
 #include "http/client.h"
 #include "http/event_loop.h"
 #include "http/shared_limit.h"
@@ -21,25 +20,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-class Engine;
-
-// The engines of this process, so that exit() can end their threads before OpenSSL's and libcurl's own
-// handlers free what the threads use.
-struct Engines {
-  std::mutex mutex;
-  std::set<Engine*> live;  // guarded by mutex
-};
-ForkLocal<Engines>& engines() {
-  static auto* const local =
-      new ForkLocal<Engines>([] { return std::make_shared<Engines>(); });  // never destroyed
-  return *local;
-}
-void stop_engines_at_exit();
-
 void initialise_libraries() {
   static const bool done = [] {
     curl_global_init(CURL_GLOBAL_DEFAULT);  // never torn down: others in this process may use libcurl
-    std::atexit(stop_engines_at_exit);      // registered after OpenSSL's own handler, so it runs before that
     return true;
   }();
   (void)done;
@@ -145,6 +128,9 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
     if (stopping_) throw CancelledError("the client is stopping");
     if (!loops_.empty()) return;
     initialise_libraries();
+    at_exit_.emplace([self = weak_from_this()] {
+      if (const auto engine = self.lock()) engine->stop(seconds(1));
+    });
     const int count = std::max(1, options_.threads);
     const int connections = (options_.max_connections + count - 1) / count;
     std::vector<std::shared_ptr<EventLoop>> loops;
@@ -249,33 +235,14 @@ class Engine final : public TransferOwner, public std::enable_shared_from_this<E
   std::optional<SharedLimit> shared_;              // with HttpClientOptions::slots
   std::optional<EventLoop::Clock::time_point> look_due_;
   int kept_connections_ = 0;  // as the loops know it
+  std::optional<EndAtExit> at_exit_;  // made with the loops
 };
-
-void stop_engines_at_exit() {
-  const auto registry = engines().peek();
-  if (!registry) return;
-  std::vector<std::shared_ptr<Engine>> live;
-  {
-    const std::lock_guard lock(registry->mutex);
-    for (Engine* engine : registry->live) live.push_back(engine->shared_from_this());
-  }
-  for (const auto& engine : live) engine->stop(seconds(1));
-}
 
 class CurlClient final : public HttpClient {
  public:
   explicit CurlClient(const HttpClientOptions& options)
-      : engine_(std::make_shared<Engine>(options)), registry_(engines().get()) {
-    const std::lock_guard lock(registry_->mutex);
-    registry_->live.insert(engine_.get());
-  }
-  ~CurlClient() override {
-    {
-      const std::lock_guard lock(registry_->mutex);
-      registry_->live.erase(engine_.get());
-    }
-    engine_->stop(seconds(10));
-  }
+      : engine_(std::make_shared<Engine>(options)) {}
+  ~CurlClient() override { engine_->stop(seconds(10)); }
 
   std::shared_ptr<HttpTransfer> start(HttpRequest request, HttpDone done) override {
     return engine_->start(std::move(request), std::move(done));
@@ -287,7 +254,6 @@ class CurlClient final : public HttpClient {
 
  private:
   const std::shared_ptr<Engine> engine_;
-  const std::shared_ptr<Engines> registry_;
 };
 
 }  // namespace

@@ -6,12 +6,11 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
-#include <set>
 #include <utility>
 
 #include "alnair/core/error.h"
+#include "core/end_at_exit.h"
 #include "core/fork.h"
 #include "redis/engine.h"
 
@@ -20,50 +19,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// The engines of this process, so that exit() can end their threads before OpenSSL's handlers free what these use.
-struct Engines {
-  std::mutex mutex;
-  std::set<std::shared_ptr<Engine>> live;  // guarded by mutex
-};
-ForkLocal<Engines>& engines() {
-  static auto* const local = new ForkLocal<Engines>([] { return std::make_shared<Engines>(); });  // never destroyed
-  return *local;
-}
-
-void stop_engines_at_exit() {
-  const auto registry = engines().peek();
-  if (!registry) return;
-  std::set<std::shared_ptr<Engine>> live;
-  {
-    const std::lock_guard lock(registry->mutex);
-    live.swap(registry->live);
-  }
-  for (const auto& engine : live) engine->stop();
-}
-
-void register_at_exit() {
-  static const bool done = [] {
-    OPENSSL_init_ssl(0, nullptr);  // its own handler first, so that ours runs before it
-    std::atexit(stop_engines_at_exit);
-    return true;
-  }();
-  (void)done;
-}
-
 // An engine while its client lives. Stops it at the end.
 class Running {
  public:
-  explicit Running(std::shared_ptr<Engine> engine) : engine_(std::move(engine)), registry_(engines().get()) {
-    const std::lock_guard lock(registry_->mutex);
-    registry_->live.insert(engine_);
-  }
-  ~Running() {
-    {
-      const std::lock_guard lock(registry_->mutex);
-      registry_->live.erase(engine_);
-    }
-    engine_->stop();
-  }
+  explicit Running(std::shared_ptr<Engine> engine)
+      : engine_(std::move(engine)), at_exit_([engine = engine_] { engine->stop(); }) {}
+  ~Running() { engine_->stop(); }
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 
@@ -71,7 +32,7 @@ class Running {
 
  private:
   const std::shared_ptr<Engine> engine_;
-  const std::shared_ptr<Engines> registry_;
+  const EndAtExit at_exit_;
 };
 
 class RealClient final : public Client {
@@ -132,7 +93,7 @@ class RealClient final : public Client {
   };
 
   std::shared_ptr<Running> start_engine() const {
-    register_at_exit();
+    OPENSSL_init_ssl(0, nullptr);  // its handler of exit() comes before ours, and so runs after it
     const Credentials* const now = credentials_.load();
     return std::make_shared<Running>(Engine::start(options_, tls_, {now->user, now->password}));
   }
