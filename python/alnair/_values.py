@@ -51,7 +51,7 @@ def at_least(minimum: int, what: str, maximum: int = (1 << 63) - 1) -> Parser:
 
     def parse(value: Any, where: str) -> int:
         expected = f"{what} of at least {minimum}"
-        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,30}\s*", value):
             value = int(value)
         try:
             number = operator.index(value)
@@ -72,7 +72,7 @@ def size(value: Any, where: str) -> int:
     """Bytes: a whole number, or a text such as 512MiB or 8G."""
     expected = "a size such as 1048576, 512MiB or 8G"
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+        match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
         if match is None or match[2].upper() not in _UNITS:
             raise wrong(where, expected, value)
         number, unit = match[1], _UNITS[match[2].upper()]
