@@ -140,7 +140,7 @@ class Walk:
             return
         budget = self._ahead.budget
         if len(route.sources) > 1:  # they share it
-            budget = (budget or route.sources[0].core.memory_usage()["limit_bytes"] // 8) // len(route.sources) or 1
+            budget = (budget or route.sources[0].core.memory_usage()["limit_bytes"] // 16) // len(route.sources) or 1
         self._lanes = [Lane(source, budget) for source in route.sources]
 
     def _begin(self) -> None:
@@ -219,10 +219,10 @@ class Walk:
             if not known:
                 self._extend(objects)
         self._counts.append(drawn)
-        if len(self._counts) == self._counts.maxlen:  # asking for a batch means being done with the first of those in flight
-            for lane, consumed in zip(self._lanes, self._counts[0]):
-                if consumed:
-                    lane("prefetch_advance", consumed)
+        # Asking for a batch means being done with the first of those in flight.
+        done = self._counts[0] if len(self._counts) == self._counts.maxlen else (0,) * len(drawn)
+        for lane, *counts in zip(self._lanes, done, drawn):
+            lane("prefetch_advance", *counts)
 
     def _hand_over(self) -> None:
         """Hands the next piece over when half of the last one is drawn; after the last, the next epoch's beginning."""

@@ -39,6 +39,7 @@ enum class LockPurpose : std::uint64_t {
   kRequestSlot,    // who may have this one of the node's requests in flight
   kRequestWish,    // shared: who lacks request slots
   kFlusher,        // whose thread may be the flusher of the Redis with this name
+  kLookAhead,      // the seat of a process that looks ahead
 };
 
 constexpr std::uint64_t lock_offset(LockPurpose purpose, std::uint64_t index = 0) {

@@ -72,17 +72,18 @@ class CachedDataset : public Dataset {
   void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) override {
     for (const std::uint64_t index : order) check(index);
     const auto reader = reader_.get();
-    const std::uint64_t budget = budget_bytes > 0 ? std::min(budget_bytes, reader->max_budget()) : reader->max_budget();
-    if (budget > 0) reader->prefetcher().set_order(std::move(order), budget);
+    reader->prefetch(std::move(order), budget_bytes);
     start_flusher(reader->node());
   }
   void prefetch_extend(std::span<const std::uint64_t> more) override {
     for (const std::uint64_t index : more) check(index);
     reader_.get()->prefetcher().extend(more);
   }
-  void prefetch_advance(std::uint64_t consumed) override { reader_.get()->prefetcher().advance(consumed); }
+  void prefetch_advance(std::uint64_t consumed, std::uint64_t drawn) override {
+    reader_.get()->prefetcher().advance(consumed, drawn);
+  }
   void prefetch_cancel() override {
-    if (const auto reader = reader_.peek()) reader->prefetcher().cancel();
+    if (const auto reader = reader_.peek()) reader->cancel_prefetch();
   }
 
   void flush() override {

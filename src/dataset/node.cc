@@ -174,6 +174,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options, bool has_home) {
     node->locks = memory->locks();
     node->memory = memory;
     node->share_directory = open_private_directory(options.memory_dir + "/shared");
+    node->seat = std::make_unique<LookAheadSeat>(LockFile::open(node->share_directory + "/ahead.lock"));
   });
   if (!has_home)
     log(LogLevel::kWarning, "going on without a catalog and the directory tier: the file system of {} does not answer",

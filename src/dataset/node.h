@@ -10,25 +10,28 @@
 #include "alnair/dataset/dataset.h"
 #include "cache/directory/spill_tier.h"
 #include "cache/lock_file.h"
+#include "cache/memory/node_memory.h"
 #include "cache/redis/flusher.h"
 #include "cache/tiered/cluster.h"
 #include "cache/tiered/tiered_cache.h"
+#include "dataset/look_ahead_seat.h"
 
 namespace alnair {
 
 struct Node {
-  std::shared_ptr<Tier> memory;      // null: none could be had (a warning said why)
-  std::shared_ptr<Tier> disk;        // likewise; null with use_cache = false
-  std::shared_ptr<Tier> redis;       // what all nodes share; null if none is named, or with use_cache = false
+  std::shared_ptr<NodeMemory> memory;  // null: none could be had (a warning said why)
+  std::shared_ptr<Tier> disk;          // likewise; null with use_cache = false
+  std::shared_ptr<Tier> redis;         // what all nodes share; null if none is named, or with use_cache = false
   std::shared_ptr<DurableTier> spill;  // likewise: directories
-  std::shared_ptr<Catalog> catalog;  // likewise
-  std::shared_ptr<Cluster> cluster;  // what nodes arrange by way of Redis; null without
+  std::shared_ptr<Catalog> catalog;    // likewise
+  std::shared_ptr<Cluster> cluster;    // what nodes arrange by way of Redis; null without
   std::unique_ptr<TieredCache> cache;
   std::unique_ptr<Flusher> flusher;  // with redis and spill; behind the cache, whose end takes its lease
   std::array<std::shared_ptr<Tier>, 4> tiers() const { return {memory, disk, redis, spill}; }
 
   LockFile* locks = nullptr;    // node memory's; null without one
   std::string share_directory;  // for files that all processes of the node map; empty: none
+  std::unique_ptr<LookAheadSeat> seat;  // null without node memory
 };
 
 // Options with the directories' defaults filled in (environment, XDG).

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
+#include <optional>
 
 namespace alnair {
 namespace {
@@ -18,19 +20,39 @@ struct Prefetcher::State {
   std::condition_variable changed;
   std::vector<std::uint64_t> order;
   std::uint64_t budget = 0;
+  std::uint64_t room = 0;      // of the budget, for now
   std::uint64_t next = 0;      // first position of `order` not started
   std::uint64_t consumed = 0;  // first position not consumed; <= next
-  std::uint64_t ahead = 0;     // bytes in [consumed, next)
+  std::deque<std::uint64_t> started;  // for [consumed, next): bytes; 0 for what was left alone
+  std::deque<std::uint64_t> marks;    // from `next` on, of what was drawn
+  std::uint64_t ahead = 0;            // the sum of `started`
   std::uint64_t in_flight = 0;
   bool stopping = false;
 
   // An object larger than the budget goes alone.
   bool has_room() const {
-    return next < order.size() && in_flight < kMaxInFlight && (ahead < budget || next == consumed);
+    return next < order.size() && in_flight < kMaxInFlight && (ahead < room || ahead == 0);
   }
   // Whether it is worth waking up for: for a batch, not for each object that landed.
   bool should_start() const {
-    return has_room() && in_flight + kBatch <= kMaxInFlight && (ahead <= budget - budget / kRefill || next == consumed);
+    return has_room() && in_flight + kBatch <= kMaxInFlight && (ahead <= room - room / kRefill || ahead == 0);
+  }
+
+  void restart() {
+    next = consumed = ahead = 0;
+    started.clear();
+    marks.clear();
+  }
+
+  // The next object of the order; nullopt: somebody has brought it since it was drawn.
+  std::optional<Object> take() {
+    Object object{order[next], target.mark_of(order[next])};
+    ++next;
+    const bool overtaken = !marks.empty() && marks.front() != object.mark;
+    if (!marks.empty()) marks.pop_front();
+    started.push_back(overtaken ? 0 : target.size_of(object.index));
+    ahead += started.back();
+    return overtaken ? std::nullopt : std::optional(object);
   }
 };
 
@@ -50,7 +72,8 @@ void Prefetcher::set_order(std::vector<std::uint64_t> order, std::uint64_t budge
     const std::lock_guard lock(state_->mutex);
     state_->order = std::move(order);
     state_->budget = budget_bytes;
-    state_->next = state_->consumed = state_->ahead = 0;
+    state_->room = std::min(budget_bytes, state_->target.room());
+    state_->restart();
   }
   const std::lock_guard lock(start_mutex_);
   if (!thread_.joinable()) thread_ = std::thread([state = state_] { run(state); });
@@ -65,15 +88,21 @@ void Prefetcher::extend(std::span<const std::uint64_t> more) {
   state_->changed.notify_all();
 }
 
-void Prefetcher::advance(std::uint64_t consumed) {
+void Prefetcher::advance(std::uint64_t consumed, std::uint64_t drawn) {
   bool wake = false;
   {
     const std::lock_guard lock(state_->mutex);
     State& state = *state_;
     consumed = std::min<std::uint64_t>(consumed, state.order.size());
-    for (; state.consumed < std::min(consumed, state.next); ++state.consumed)
-      state.ahead -= state.target.size_of(state.order[state.consumed]);
-    if (consumed > state.next) state.next = state.consumed = consumed;  // the consumer overtook: start beyond it
+    for (; state.consumed < std::min(consumed, state.next); ++state.consumed) {
+      state.ahead -= state.started.front();
+      state.started.pop_front();
+    }
+    for (; state.next < consumed; state.consumed = ++state.next)  // the consumer overtook: start beyond it
+      if (!state.marks.empty()) state.marks.pop_front();
+    drawn = std::min<std::uint64_t>(drawn, state.order.size());
+    for (std::uint64_t i = state.next + state.marks.size(); i < drawn; ++i)
+      state.marks.push_back(state.target.mark_of(state.order[i]));
     wake = state.should_start();
   }
   if (wake) state_->changed.notify_all();
@@ -82,12 +111,12 @@ void Prefetcher::advance(std::uint64_t consumed) {
 void Prefetcher::cancel() {
   const std::lock_guard lock(state_->mutex);
   state_->order.clear();
-  state_->next = state_->consumed = state_->ahead = 0;
+  state_->restart();
 }
 
 void Prefetcher::run(const std::shared_ptr<State>& state) {
   std::unique_lock lock(state->mutex);
-  std::vector<std::uint64_t> batch;
+  std::vector<Object> batch;
   while (true) {
     state->changed.wait(lock, [&] { return state->stopping || state->should_start(); });
     if (state->stopping) return;
@@ -96,11 +125,14 @@ void Prefetcher::run(const std::shared_ptr<State>& state) {
       continue;
     }
     batch.clear();
+    state->room = std::min(state->budget, state->target.room());
     while (state->has_room() && batch.size() < kBatch) {
-      batch.push_back(state->order[state->next++]);
-      state->ahead += state->target.size_of(batch.back());
+      const std::optional<Object> object = state->take();
+      if (!object) continue;
+      batch.push_back(*object);
       ++state->in_flight;
     }
+    if (batch.empty()) continue;
     lock.unlock();
     state->target.start(batch, [state] {
       bool wake = false;

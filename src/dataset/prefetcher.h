@@ -1,6 +1,9 @@
 // Walks the order ahead of the consumer and has the nearest tier filled.
 //
 // Bounds: at most `budget` bytes are ahead of the consumer, and at most kMaxInFlight objects on their way.
+//
+// Readers of other processes may have brought an object that the prefetcher gets to only after they were given it. So each object has a
+// mark, which changes when a process brings it: what has another one than when it was drawn is left alone.
 // Thread safety: all methods may be called from any thread. The thread starts with the first order.
 #pragma once
 
@@ -19,12 +22,19 @@ class Prefetcher {
  public:
   static constexpr std::uint64_t kMaxInFlight = 256;  // objects
 
-  // What fetches; called by the prefetcher's thread.
+  struct Object {
+    std::uint64_t index = 0;
+    std::uint64_t mark = 0;  // when it was drawn, or is started
+  };
+
+  // What fetches. Called with the prefetcher's lock held, but for start().
   struct Target {
-    std::function<std::uint64_t(std::uint64_t index)> size_of;  // bytes of an object
+    std::function<std::uint64_t(std::uint64_t index)> size_of;  // bytes that bringing an object takes
+    std::function<std::uint64_t(std::uint64_t index)> mark_of;
     // Starts bringing the objects; `landed` runs once for each of them, on any thread, also when one failed.
-    std::function<void(std::span<const std::uint64_t> indices, std::function<void()> landed)> start;
+    std::function<void(std::span<const Object> objects, std::function<void()> landed)> start;
     std::function<bool()> must_wait;  // the tiers behind cannot keep up
+    std::function<std::uint64_t()> room;  // bytes that may be ahead now, whatever the budget
   };
 
   explicit Prefetcher(Target target);
@@ -32,7 +42,8 @@ class Prefetcher {
 
   void set_order(std::vector<std::uint64_t> order, std::uint64_t budget_bytes);
   void extend(std::span<const std::uint64_t> more);
-  void advance(std::uint64_t consumed);  // of this order, from its beginning; never goes back
+  // Of this order, from its beginning: what the loop is done with, and what readers have been given. Neither goes back.
+  void advance(std::uint64_t consumed, std::uint64_t drawn = 0);
   void cancel();
 
  private:

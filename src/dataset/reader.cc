@@ -11,13 +11,21 @@
 
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/random.h"
 #include "dataset/wait_report.h"
 
 namespace alnair {
 namespace {
 
 constexpr auto kInterruptEvery = std::chrono::milliseconds(100);
-constexpr std::uint64_t kMaxBudget = 256ull << 20;
+constexpr std::uint64_t kMostAhead = 256ull << 20;
+
+// Of transit. What is to be read lies in as much again of what was read already, as segments go whole and requests end in no order;
+// the rest is for what is being appended to, what views still hold, and what readers bring themselves.
+constexpr std::uint64_t kTransitPart = 4;
+
+// Tag of look-ahead that was cancelled while it was on its way.
+constexpr DatasetTag kNobodys = ~DatasetTag{0};
 
 NamedChunks::Names names_of(const SharedHashes& hashes) {
   NamedChunks::Names names;
@@ -35,8 +43,9 @@ bool fits(const TierUsage& tier, std::uint64_t bytes) { return tier.limit_bytes 
 
 class Reader::Origin : public ChunkOrigin {
  public:
-  explicit Origin(const Parts& parts)
-      : source_(parts.source), manifest_(parts.manifest), hashes_(parts.hashes), catalog_(parts.node->catalog),
+  Origin(const Parts& parts, std::shared_ptr<ArrivalCounts> arrivals)
+      : source_(parts.source), manifest_(parts.manifest), hashes_(parts.hashes), arrivals_(std::move(arrivals)),
+        catalog_(parts.node->catalog),
         tag_(parts.tag),
         fits_lower_tiers_(parts.node->disk != nullptr && fits(parts.node->disk->usage(), parts.manifest->total_bytes())) {}
 
@@ -57,17 +66,20 @@ class Reader::Origin : public ChunkOrigin {
   void learned_hashes(std::span<const HashedChunk> chunks) override {
     std::vector<HashRecord> records;
     for (const HashedChunk& chunk : chunks) {
+      arrivals_->add(chunk.read.ordinal);
       if (hashes_->get(chunk.read.ordinal) == chunk.hash) continue;
       hashes_->set(chunk.read.ordinal, chunk.hash);
       records.push_back({chunk.read.id, chunk.hash});
     }
     if (catalog_ != nullptr && !records.empty()) catalog_->record_hashes(records);
   }
+  std::uint16_t arrivals(const ChunkRead& chunk) const override { return arrivals_->get(chunk.ordinal); }
 
  private:
   const std::shared_ptr<ObjectSource> source_;
   const std::shared_ptr<const Manifest> manifest_;
   const std::shared_ptr<SharedHashes> hashes_;
+  const std::shared_ptr<ArrivalCounts> arrivals_;
   const std::shared_ptr<Catalog> catalog_;
   const DatasetTag tag_;
   const bool fits_lower_tiers_;
@@ -117,11 +129,14 @@ struct Reader::Batch {
 
 Reader::Reader(Parts parts)
     : parts_(std::move(parts)),
-      origin_(std::make_shared<Origin>(parts_)),
-      prefetcher_({.size_of = [this](std::uint64_t index) { return parts_.manifest->object_size(index); },
-                   .start = [this](std::span<const std::uint64_t> indices,
-                                   std::function<void()> landed) { prefetch(indices, landed); },
-                   .must_wait = [this] { return parts_.node->cache->fill_is_behind(); }}) {
+      arrivals_(std::make_shared<ArrivalCounts>(parts_.node->share_directory, named_version())),
+      origin_(std::make_shared<Origin>(parts_, arrivals_)),
+      prefetcher_({.size_of = [this](std::uint64_t index) { return bytes_ahead(index); },
+                   .mark_of = [this](std::uint64_t index) { return mark_of(index); },
+                   .start = [this](std::span<const Prefetcher::Object> objects,
+                                   std::function<void()> landed) { bring(objects, landed); },
+                   .must_wait = [this] { return parts_.node->cache->fill_is_behind(); },
+                   .room = [this] { return most_ahead() / processes(); }}) {
   for (const auto& tier : parts_.node->tiers())
     if (tier != nullptr) tier->hold_dataset(parts_.tag);
   if (parts_.node->spill != nullptr)
@@ -137,6 +152,7 @@ std::uint64_t Reader::named_version() const {
 }
 
 Reader::~Reader() {
+  cancel_prefetch();
   for (const auto& tier : parts_.node->tiers())
     if (tier != nullptr) tier->release_dataset(parts_.tag);
   if (parts_.node->spill != nullptr) parts_.node->spill->unname_chunks(parts_.tag, named_version());
@@ -246,20 +262,82 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
   });
 }
 
-void Reader::prefetch(std::span<const std::uint64_t> indices, const std::function<void()>& landed) {
+void Reader::prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) {
+  if (most_ahead() == 0) return;  // nowhere to put it
+  {
+    const std::lock_guard lock(ahead_mutex_);
+    hold_look_ahead(random_word() | 1);
+  }
+  prefetcher_.set_order(std::move(order), budget_bytes > 0 ? budget_bytes : most_ahead());
+}
+
+void Reader::cancel_prefetch() {
+  prefetcher_.cancel();
+  const std::lock_guard lock(ahead_mutex_);
+  hold_look_ahead(0);
+  hold_look_ahead(0);
+}
+
+// What the order before has brought and nobody read is held until the next one: with a new epoch comes the order that the last one's
+// end has guessed. ahead_mutex_ is held.
+void Reader::hold_look_ahead(DatasetTag tag) {
+  const bool was_held = last_ahead_ != 0 || ahead_ != 0;
+  if (last_ahead_ != 0) parts_.node->memory->release_dataset(last_ahead_);
+  last_ahead_ = ahead_.exchange(tag);
+  if (tag != 0) parts_.node->memory->hold_dataset(tag);
+  const bool is_held = last_ahead_ != 0 || tag != 0;
+  if (parts_.node->seat == nullptr) return;
+  if (is_held && !was_held) parts_.node->seat->join();
+  if (was_held && !is_held) parts_.node->seat->leave();
+}
+
+std::uint64_t Reader::processes() const { return parts_.node->seat != nullptr ? parts_.node->seat->taken() : 1; }
+
+std::uint64_t Reader::most_ahead() const {
+  const auto& memory = parts_.node->memory;
+  return memory == nullptr ? 0 : std::min(kMostAhead, memory->limits().transit / kTransitPart);
+}
+
+std::uint64_t Reader::chunks_ahead(std::uint64_t object_size) const {
+  if (object_size == 0) return 0;  // an empty object needs no read
+  const std::uint64_t first = parts_.chunking->range(object_size, 0).length;
+  if (first > parts_.node->memory->largest_chunk()) return 0;
+  return std::clamp<std::uint64_t>(most_ahead() / first, 1, parts_.chunking->chunks_of(object_size));
+}
+
+std::uint64_t Reader::bytes_ahead(std::uint64_t index) const {
+  const std::uint64_t size = parts_.manifest->object_size(index);
+  return std::min(size, chunks_ahead(size) * parts_.chunking->chunk_size());
+}
+
+std::uint64_t Reader::mark_of(std::uint64_t index) const {
+  const std::uint64_t chunks = chunks_ahead(parts_.manifest->object_size(index));
+  std::uint64_t mark = 0;
+  for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) mark += arrivals_->get(parts_.chunking->ordinal(index, chunk));
+  return mark;
+}
+
+void Reader::bring(std::span<const Prefetcher::Object> objects, const std::function<void()>& landed) {
   std::vector<ChunkRead> chunks;
-  std::vector<std::uint64_t> owners;  // position in `indices` of each chunk
-  std::vector<std::uint64_t> left(indices.size());
-  const auto add_missing = [&](std::uint64_t owner, std::uint64_t chunk) {
-    const auto hash = parts_.hashes->get(parts_.chunking->ordinal(indices[owner], chunk));
-    if (hash && parts_.node->cache->in_memory(*hash)) return;
-    chunks.push_back(chunk_read(indices[owner], chunk));
-    owners.push_back(owner);
-    ++left[owner];
+  std::vector<std::uint64_t> owners;  // position in `objects` of each chunk
+  std::vector<std::uint64_t> left(objects.size());
+  const auto add_missing = [&](std::uint64_t owner) {
+    const std::uint64_t index = objects[owner].index, before = chunks.size();
+    std::uint64_t mark = 0;
+    for (std::uint64_t chunk = 0; chunk < chunks_ahead(parts_.manifest->object_size(index)); ++chunk) {
+      const std::uint64_t ordinal = parts_.chunking->ordinal(index, chunk);
+      const std::uint16_t arrivals = arrivals_->get(ordinal);
+      mark += arrivals;
+      const auto hash = parts_.hashes->get(ordinal);
+      if (hash && parts_.node->cache->in_memory(*hash)) continue;
+      chunks.push_back(chunk_read(index, chunk));
+      chunks.back().arrivals = arrivals;
+    }
+    if (mark != objects[owner].mark) chunks.resize(before);  // somebody brings it just now
+    owners.resize(chunks.size(), owner);
+    left[owner] = chunks.size() - before;
   };
-  for (std::size_t i = 0; i < indices.size(); ++i)
-    if (const std::uint64_t size = parts_.manifest->object_size(indices[i]); size > 0)  // an empty object needs no read
-      for (std::uint64_t chunk = 0; chunk < parts_.chunking->chunks_of(size); ++chunk) add_missing(i, chunk);
+  for (std::size_t i = 0; i < objects.size(); ++i) add_missing(i);
 
   struct Progress {
     std::vector<std::uint64_t> owners;
@@ -268,17 +346,18 @@ void Reader::prefetch(std::span<const std::uint64_t> indices, const std::functio
   };
   const auto progress = std::make_shared<Progress>();
   progress->owners = std::move(owners);
-  progress->left = std::vector<std::atomic<std::uint64_t>>(indices.size());
+  progress->left = std::vector<std::atomic<std::uint64_t>>(objects.size());
   progress->landed = landed;
-  for (std::size_t i = 0; i < indices.size(); ++i) {
+  for (std::size_t i = 0; i < objects.size(); ++i) {
     progress->left[i] = left[i];
     if (left[i] == 0) landed();
   }
   metrics().add(Counter::kPrefetchedChunks, chunks.size());
   // An error is not lost: the read of that object meets it again.
-  parts_.node->cache->fetch(origin_, chunks, [progress](std::size_t i, const View&, const std::exception_ptr&) {
+  const auto done = [progress](std::size_t i, const View&, const std::exception_ptr&) {
     if (--progress->left[progress->owners[i]] == 0) progress->landed();
-  });
+  };
+  parts_.node->cache->fetch(origin_, chunks, done, ahead_ != 0 ? ahead_.load() : kNobodys);
 }
 
 void Reader::read_ahead(const Range& range) {
@@ -292,11 +371,6 @@ void Reader::read_ahead(const Range& range) {
   }
   metrics().add(Counter::kPrefetchedChunks, chunks.size());
   parts_.node->cache->fetch(origin_, chunks, [](std::size_t, const View&, const std::exception_ptr&) {});
-}
-
-std::uint64_t Reader::max_budget() const {
-  if (parts_.node->memory == nullptr) return 0;  // nowhere to put it
-  return std::min(kMaxBudget, parts_.node->memory->usage().limit_bytes / 8);
 }
 
 }  // namespace alnair

@@ -3,12 +3,15 @@
 // Thread safety: all methods may be called from any thread. A forked child makes its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
 #include "alnair/dataset/dataset.h"
+#include "dataset/arrival_counts.h"
 #include "dataset/chunking.h"
 #include "dataset/hash_table.h"
 #include "dataset/node.h"
@@ -42,8 +45,10 @@ class Reader {
   // Brings the chunks of a range into node memory; returns at once. An error is met again by whoever reads them.
   void read_ahead(const Range& range);
 
+  // Look-ahead, as Dataset has it. `budget_bytes` 0: what fits.
+  void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes);
+  void cancel_prefetch();
   Prefetcher& prefetcher() { return prefetcher_; }
-  std::uint64_t max_budget() const;  // bytes that may be ahead of the consumer
   Node& node() { return *parts_.node; }
 
  private:
@@ -53,11 +58,22 @@ class Reader {
 
   // Splits ranges into chunks; those that node memory has are answered at once.
   void start(const std::shared_ptr<Batch>& batch);
-  void prefetch(std::span<const std::uint64_t> indices, const std::function<void()>& landed);
+  void bring(std::span<const Prefetcher::Object> objects, const std::function<void()>& landed);
+  // How many of an object's first chunks look-ahead brings: what transit holds of it.
+  std::uint64_t chunks_ahead(std::uint64_t object_size) const;
+  std::uint64_t bytes_ahead(std::uint64_t index) const;
+  std::uint64_t mark_of(std::uint64_t index) const;
+  std::uint64_t most_ahead() const;  // bytes that one process may have ahead of its loop
+  std::uint64_t processes() const;   // of the node that look ahead
+  void hold_look_ahead(DatasetTag tag);
   ChunkRead chunk_read(std::uint64_t object_index, std::uint64_t chunk) const;
 
   const Parts parts_;
+  const std::shared_ptr<ArrivalCounts> arrivals_;
   const std::shared_ptr<Origin> origin_;
+  std::mutex ahead_mutex_;
+  DatasetTag last_ahead_ = 0;               // of the order before; 0: none. Its end may be the beginning of this one
+  std::atomic<DatasetTag> ahead_{0};        // of this order, in transit
   Prefetcher prefetcher_;  // last: its thread uses the rest
 };
 

@@ -252,8 +252,9 @@ void register_dataset(py::module_& module) {
           },
           py::arg("more"))
       .def(
-          "prefetch_advance", [](const Holder& d, std::uint64_t consumed) { d->prefetch_advance(consumed); },
-          py::arg("consumed"), py::call_guard<py::gil_scoped_release>())
+          "prefetch_advance",
+          [](const Holder& d, std::uint64_t consumed, std::uint64_t drawn) { d->prefetch_advance(consumed, drawn); },
+          py::arg("consumed"), py::arg("drawn") = 0, py::call_guard<py::gil_scoped_release>())
       .def(
           "prefetch_cancel", [](const Holder& d) { d->prefetch_cancel(); },
           py::call_guard<py::gil_scoped_release>())

@@ -167,34 +167,116 @@ TEST_F(NodeMemoryTest, TheIndexGrowsWithinTheLimit) {
   EXPECT_GT(tables, 1U);
 }
 
-TEST_F(NodeMemoryTest, TransitHoldsItsShareAndDropsConsumedSegmentsFirstThenTheOldest) {
-  NodeMemoryOptions options;
-  options.directory = directory_ / "memory";
-  options.limit = 16 * kMiB;
-  options.transit_limit = 8 * kMiB;
-  options.segment_bytes = 2 * kMiB;  // 20 chunks
-  const auto memory = NodeMemory::open(options);
-  const Chunk kept = make_chunk(1, 1000);
+// Chunks that pass through node memory with 8 MiB for them, in segments of five chunks.
+class TransitTest : public NodeMemoryTest {
+ protected:
+  static constexpr DatasetTag kAhead = 77;
+  static constexpr std::uint64_t kTransit = 8 * kMiB;
+
+  std::shared_ptr<NodeMemory> open_transit(SegmentAllocator::Clock clock = nullptr) {
+    NodeMemoryOptions options;
+    options.directory = directory_ / "memory";
+    options.limit = 16 * kMiB;
+    options.transit_limit = kTransit;
+    options.segment_bytes = 2 * kMiB;
+    options.clock = clock;
+    return NodeMemory::open(options);
+  }
+  static Chunk chunk(std::uint64_t i) { return make_chunk(i, 100'000); }
+  // Refused for a moment while this process's janitor, descheduled, still maps what was evicted.
+  static void pass(NodeMemory& memory, std::uint64_t i, DatasetTag ahead) {
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (put_one(memory, chunk(i), ahead, true) == PutOutcome::kRefused && std::chrono::steady_clock::now() < give_up)
+      std::this_thread::yield();
+    ASSERT_LE(memory.usage().transit_bytes, kTransit);
+  }
+};
+
+TEST_F(TransitTest, WhatIsToBeReadStaysAndWhatWasReadGoes) {
+  const auto memory = open_transit();
+  memory->hold_dataset(kAhead);
+  const Chunk kept = make_chunk(1'000'000, 1000);
   put_one(*memory, kept, 1);
-  std::vector<Chunk> chunks;
-  const auto put = [&](std::size_t n) {
-    for (std::size_t i = 0; i < n; ++i) {
-      chunks.push_back(make_chunk(chunks.size(), 100'000));
-      // Refused for a moment while this process's janitor, descheduled, still maps what was evicted.
-      while (put_one(*memory, chunks.back(), 1, true) == PutOutcome::kRefused) std::this_thread::yield();
-      ASSERT_LE(memory->usage().transit_bytes, options.transit_limit);
-      ASSERT_TRUE(memory->find(chunks.back().hash));
-    }
+  std::uint64_t next = 0, read = 0;
+  const auto bring = [&](std::uint64_t n) {
+    for (; n > 0; --n) pass(*memory, next++, kAhead);
   };
-  put(60);
-  for (std::size_t i = 20; i < 40; ++i) memory->consume({&chunks[i].hash, 1});
-  put(25);
-  EXPECT_TRUE(memory->find(chunks[0].hash));
-  EXPECT_FALSE(memory->find(chunks[25].hash));
-  EXPECT_TRUE(memory->find(chunks[40].hash));
-  put(40);
-  EXPECT_FALSE(memory->find(chunks[0].hash));
+  bring(20);  // a quarter of the room, ahead of a loop that goes on for ten times the room
+  for (; next < 800; bring(1)) {
+    for (std::uint64_t i = read; i < next; ++i) ASSERT_TRUE(memory->find(chunk(i).hash)) << i << " of " << next;
+    const ContentHash hash = chunk(read++).hash;
+    memory->consume({&hash, 1});
+  }
+  EXPECT_FALSE(memory->find(chunk(0).hash));
   EXPECT_TRUE(memory->find(kept.hash));
+  memory->release_dataset(kAhead);
+}
+
+TEST_F(TransitTest, WhatFoundItsReaderGivesWayToWhatIsToBeRead) {
+  const auto memory = open_transit();
+  memory->hold_dataset(kAhead);
+  for (std::uint64_t i = 0; i < 20; ++i) pass(*memory, i, kAhead);
+  for (std::uint64_t i = 1000; i < 1400; ++i) pass(*memory, i, 0);
+  EXPECT_TRUE(memory->find(chunk(1399).hash));
+  for (std::uint64_t i = 20; i < 40; ++i) pass(*memory, i, kAhead);
+  for (std::uint64_t i = 0; i < 40; ++i) EXPECT_TRUE(memory->find(chunk(i).hash)) << i;
+  memory->release_dataset(kAhead);
+}
+
+TEST_F(TransitTest, WhereAllIsToBeReadTheRestIsRefusedUntilTheReaderIsGone) {
+  const auto memory = open_transit();
+  memory->hold_dataset(kAhead);
+  std::uint64_t stored = 0;
+  while (put_one(*memory, chunk(stored), kAhead, true) == PutOutcome::kStored) ++stored;
+  EXPECT_GT(stored, 60u);
+  for (std::uint64_t i = 0; i < stored; ++i) EXPECT_TRUE(memory->find(chunk(i).hash)) << i;
+  memory->release_dataset(kAhead);
+  for (std::uint64_t i = 1000; i < 1020; ++i) pass(*memory, i, kAhead + 1);
+  EXPECT_FALSE(memory->find(chunk(0).hash));
+}
+
+TEST_F(TransitTest, WhatAKilledProcessWasToReadGoes) {
+  const auto memory = open_transit();
+  ASSERT_TRUE(in_child([this] {
+    const auto own = open_transit();
+    own->hold_dataset(kAhead);
+    std::uint64_t stored = 0;
+    while (put_one(*own, chunk(stored), kAhead, true) == PutOutcome::kStored) ++stored;
+    return stored > 60;  // and ends without a word
+  }));
+  memory->hold_dataset(kAhead + 1);
+  for (std::uint64_t i = 1000; i < 1020; ++i) pass(*memory, i, kAhead + 1);
+  for (std::uint64_t i = 1000; i < 1020; ++i) EXPECT_TRUE(memory->find(chunk(i).hash)) << i;
+  memory->release_dataset(kAhead + 1);
+}
+
+TEST_F(TransitTest, WhatNobodyHasReadForAMinuteGoesWhenOthersNeedItsRoom) {
+  static std::atomic<std::uint64_t> now{1000};
+  const auto memory = open_transit(+[] { return now.load(); });
+  memory->hold_dataset(kAhead);
+  memory->hold_dataset(kAhead + 1);
+  std::uint64_t stored = 0;
+  while (put_one(*memory, chunk(stored), kAhead, true) == PutOutcome::kStored) ++stored;
+  now += 59'000;
+  EXPECT_EQ(put_one(*memory, chunk(1000), kAhead + 1, true), PutOutcome::kRefused);
+  now += 2'000;
+  pass(*memory, 1000, kAhead + 1);
+  EXPECT_TRUE(memory->find(chunk(1000).hash));
+  memory->release_dataset(kAhead);
+  memory->release_dataset(kAhead + 1);
+}
+
+TEST_F(TransitTest, WhatWasReadIsStoredAnewForAnotherReader) {
+  const auto memory = open_transit();
+  memory->hold_dataset(kAhead);
+  const ContentHash hash = chunk(1).hash;
+  EXPECT_EQ(put_one(*memory, chunk(1), kAhead, true), PutOutcome::kStored);
+  EXPECT_EQ(put_one(*memory, chunk(1), kAhead, true), PutOutcome::kPresent);
+  memory->consume({&hash, 1});
+  EXPECT_EQ(put_one(*memory, chunk(1), kAhead, true), PutOutcome::kStored) << "the first may go at any moment";
+  memory->consume({&hash, 1});
+  EXPECT_EQ(put_one(*memory, chunk(1), kAhead, true), PutOutcome::kStored);
+  memory->release_dataset(kAhead);
 }
 
 TEST_F(NodeMemoryTest, WhatFitsUsesTransitsRoomUntilTransitNeedsIt) {
@@ -224,15 +306,16 @@ TEST_F(NodeMemoryTest, WhatFitsUsesTransitsRoomUntilTransitNeedsIt) {
   memory->release_dataset(1);
 }
 
-TEST_F(NodeMemoryTest, AChunkConsumedTwiceCountsOnce) {
-  const auto memory = open();
-  const Chunk first = make_chunk(1, 400'000), second = make_chunk(2, 400'000);
-  put_one(*memory, first, 1, true);
-  put_one(*memory, second, 1, true);
-  for (int i = 0; i < 5; ++i) memory->consume({&first.hash, 1});
-  // Were the segment taken for used up, it would go before younger ones.
-  for (std::uint64_t i = 0; i < 6; ++i) put_one(*memory, make_chunk(i, 500'000), 1, true);
-  EXPECT_TRUE(memory->find(second.hash));
+TEST_F(TransitTest, AChunkConsumedTwiceCountsOnce) {
+  const auto memory = open_transit();
+  memory->hold_dataset(kAhead);
+  for (std::uint64_t i = 0; i < 4; ++i) pass(*memory, i, kAhead);
+  const ContentHash first = chunk(0).hash;
+  for (int i = 0; i < 5; ++i) memory->consume({&first, 1});
+  // Were the segment taken for used up, it would go.
+  for (std::uint64_t i = 1000; i < 1200; ++i) pass(*memory, i, 0);
+  EXPECT_TRUE(memory->find(chunk(3).hash));
+  memory->release_dataset(kAhead);
 }
 
 TEST_F(NodeMemoryTest, EvictedSegmentsCountUntilTheirViewsAreGone) {

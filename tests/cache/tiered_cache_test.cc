@@ -280,6 +280,36 @@ TEST_F(TieredCacheTest, ChunksThatAnotherProcessBringsMeanwhileAreNotFetched) {
   locks.unlock(offset);
 }
 
+// Look-ahead waits for another process, which reads the chunk and lets it go again.
+TEST_F(TieredCacheTest, LookAheadDoesNotFetchWhatAnotherProcessHasReadMeanwhile) {
+  testing::TemporaryDirectory directory;
+  LockFile& locks = LockFile::open(directory / "locks");
+  auto locked = options();
+  locked.locks = {&locks};
+  TieredCache cache(locked);
+  const auto ahead = [&](std::uint64_t index) {
+    auto results = std::make_shared<Results>(1);
+    const ChunkRead read = chunk(index);
+    cache.fetch(origin_, {&read, 1}, Results::into(results), 7);
+    return results;
+  };
+  for (const bool reader_joins : {false, true}) {
+    const std::uint64_t index = reader_joins ? 2 : 1;
+    const auto offset = lock_offset(LockPurpose::kSingleFlight, first64(chunk(index).id));
+    ASSERT_TRUE(locks.try_lock_exclusive(offset));  // held by "another process" from the cache's point of view
+    const auto results = ahead(index);
+    const auto joined = reader_joins ? fetch(cache, origin_, {chunk(index)}) : nullptr;
+    const std::string content = Origin::content(index);
+    origin_->learned_hash(chunk(index), content_hash(std::as_bytes(std::span(content))));
+    locks.unlock(offset);
+    EXPECT_EQ(results->text(0), reader_joins ? content : "");
+    if (joined != nullptr) { EXPECT_EQ(joined->text(0), content); }
+    EXPECT_FALSE(locks.is_locked(offset));
+  }
+  EXPECT_EQ(source_->reads(), 1) << "the one that somebody reads";
+  EXPECT_EQ(ahead(3)->text(0), Origin::content(3));
+}
+
 TEST_F(TieredCacheTest, ALockIsFreeAgainAfterEveryOutcome) {
   testing::TemporaryDirectory directory;
   LockFile& locks = LockFile::open(directory / "locks");

@@ -13,20 +13,22 @@ class PrefetcherTest : public ::testing::Test {
  protected:
   Prefetcher::Target target() {
     return {.size_of = [](std::uint64_t index) { return index + 1; },
+            .mark_of = [this](std::uint64_t index) { return index == brought_ ? 1u : 0u; },
             .start =
-                [this](std::span<const std::uint64_t> indices, std::function<void()> landed) {
+                [this](std::span<const Prefetcher::Object> objects, std::function<void()> landed) {
                   {
                     const std::lock_guard lock(mutex_);
-                    for (const std::uint64_t index : indices) {
-                      started_.push_back(index);
+                    for (const Prefetcher::Object& object : objects) {
+                      started_.push_back(object.index);
                       if (!automatic_) landings_.push_back(landed);
                     }
                   }
                   changed_.notify_all();
                   if (automatic_)
-                    for (std::size_t i = 0; i < indices.size(); ++i) landed();
+                    for (std::size_t i = 0; i < objects.size(); ++i) landed();
                 },
-            .must_wait = [this] { return waiting_.load(); }};
+            .must_wait = [this] { return waiting_.load(); },
+            .room = [this] { return room_.load(); }};
   }
 
   std::vector<std::uint64_t> wait_for(std::size_t count) {
@@ -48,6 +50,8 @@ class PrefetcherTest : public ::testing::Test {
   std::vector<std::function<void()>> landings_;
   bool automatic_ = true;
   std::atomic<bool> waiting_{false};
+  std::atomic<std::uint64_t> room_{1 << 30};
+  std::atomic<std::uint64_t> brought_{0};  // the index of an object that somebody else has brought
 };
 
 using ::testing::ElementsAre;
@@ -103,6 +107,29 @@ TEST_F(PrefetcherTest, WaitsForTiersThatAreBehind) {
   EXPECT_TRUE(settled().empty());
   waiting_ = false;
   EXPECT_EQ(wait_for(2).size(), 2U);
+}
+
+TEST_F(PrefetcherTest, LeavesAloneWhatSomebodyHasBroughtSinceItWasDrawn) {
+  waiting_ = true;
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({1, 2, 3, 4}, 1000);
+  prefetcher.advance(0, 3);
+  brought_ = 2;
+  waiting_ = false;
+  EXPECT_THAT(wait_for(3), ElementsAre(1, 3, 4));
+  prefetcher.set_order({2, 3}, 1000);
+  EXPECT_THAT(wait_for(5), ElementsAre(1, 3, 4, 2, 3)) << "it was brought before it was drawn";
+}
+
+TEST_F(PrefetcherTest, KeepsToTheRoomThatThereIsForNow) {
+  room_ = 20;
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({9, 9, 9, 9, 9}, 1000);
+  EXPECT_EQ(wait_for(2).size(), 2U);
+  EXPECT_EQ(settled().size(), 2U);
+  room_ = 40;
+  prefetcher.advance(1);
+  EXPECT_EQ(wait_for(5).size(), 5U);
 }
 
 TEST_F(PrefetcherTest, LandingsAfterItsEndAreHarmless) {

@@ -68,7 +68,7 @@ def test_the_whole_order_is_handed_over_at_the_first_batch_and_consumption_is_re
     for _ in iterator:
         pass
     assert calls[0] == ("order", list(range(40)), 3 << 20)
-    assert [call for call in calls if call[0] == "advance"] == [("advance", 15), ("advance", 30), ("advance", 40)]
+    assert [call for call in calls if call[0] == "advance"] == [("advance", *counts) for counts in [(0, 15), (15, 30), (30, 40), (40, 40)]]
 
 
 
@@ -86,7 +86,7 @@ def test_leaving_the_loop_cancels(recorded):
     dataset, calls = recorded
     for _ in AlnairJobDataLoader(dataset, batch_size=15, collate_fn=list):
         break
-    assert [call[0] for call in calls] == ["order", "cancel"]
+    assert [call[0] for call in calls] == ["order", "advance", "cancel"]
     calls.clear()
     with pytest.raises(ZeroDivisionError):
         for _ in AlnairJobDataLoader(dataset, batch_size=15, collate_fn=list):
@@ -104,7 +104,7 @@ def test_an_older_loop_does_not_disturb_a_newer_one(recorded):
     del older
     assert calls == []
     next(newer)
-    assert calls[0] == ("advance", 15)
+    assert calls[0] == ("advance", 15, 30)
 
 
 def test_with_workers_what_the_loop_got_is_consumed_and_unknown_orders_are_handed_over_as_drawn(recorded):
@@ -112,10 +112,10 @@ def test_with_workers_what_the_loop_got_is_consumed_and_unknown_orders_are_hande
     loader = AlnairJobDataLoader(dataset, batch_size=2, collate_fn=keys_of, num_workers=2, sampler=Unknown(16))
     iterator = iter(loader)
     assert calls[0] == ("order", [], 0)
-    assert [call[0] for call in calls[1:]] == ["extend"] * 4  # two batches for each worker
+    assert [call[0] for call in calls[1:]] == ["extend", "advance"] * 4  # two batches for each worker
     next(iterator)
-    assert [call[0] for call in calls[5:]] == ["extend", "advance"]
-    assert calls[-1] == ("advance", 2)
+    assert [call[0] for call in calls[9:]] == ["extend", "advance"]
+    assert calls[-1] == ("advance", 2, 10)
     del iterator
 
 
@@ -186,7 +186,7 @@ def test_with_workers_the_guess_outlives_an_epoch_that_was_read_to_its_end_only(
         pass
     assert [call[0] for call in calls].count("extend") == 1
     assert ("cancel",) not in calls
-    assert calls[-1] == ("advance", 40)
+    assert calls[-1] == ("advance", 40, 40)
     for number, _ in enumerate(loader):
         if number == 6:
             break
@@ -227,7 +227,7 @@ def test_several_sources_have_an_order_each(source, tmp_path):
     assert [key for batch in loader for key in batch] == ["a.txt", "a.txt", KEYS[7], "b.txt", "x", "b.txt", "b.txt"]
     assert recorders[0][0] == ("order", [7], 2 << 20)
     assert recorders[1][0] == ("order", [0, 0, 1, 1, 1], 2 << 20)
-    assert [call[1] for call in recorders[1] if call[0] == "advance"] == [2, 3, 4, 5]
+    assert [call[1:] for call in recorders[1] if call[0] == "advance"] == [(0, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
 
 
 def test_a_batch_is_fetched_at_once_through_a_concat_dataset(source, folder):
@@ -265,7 +265,7 @@ def test_a_dataset_may_say_which_objects_a_sample_reads(source):
     samples = [sample for batch in loader for sample in batch]
     assert samples == [[content_of(KEYS[i]), content_of(KEYS[-1 - i])] for i in range(20)]
     assert recorder.calls[0] == ("order", [i for pair in zip(range(20), range(39, 19, -1)) for i in pair], 0)
-    assert [call for call in recorder.calls if call[0] == "advance"] == [("advance", 16), ("advance", 32), ("advance", 40)]
+    assert [call for call in recorder.calls if call[0] == "advance"] == [("advance", *counts) for counts in [(0, 16), (16, 32), (32, 40), (40, 40)]]
 
 
 def test_they_are_fetched_at_once(source, folder):

@@ -43,11 +43,20 @@ class Origin : public ChunkOrigin {
   }
   void learned_hashes(std::span<const HashedChunk> chunks) override {
     const std::lock_guard lock(mutex_);
-    for (const HashedChunk& chunk : chunks) hashes_[chunk.read.ordinal] = chunk.hash;
+    for (const HashedChunk& chunk : chunks) {
+      hashes_[chunk.read.ordinal] = chunk.hash;
+      ++arrivals_[chunk.read.ordinal];
+    }
   }
   void learned_hash(const ChunkRead& chunk, const ContentHash& hash) {
     const HashedChunk learned{chunk, hash};
     learned_hashes({&learned, 1});
+  }
+
+  std::uint16_t arrivals(const ChunkRead& chunk) const override {
+    const std::lock_guard lock(mutex_);
+    const auto it = arrivals_.find(chunk.ordinal);
+    return it == arrivals_.end() ? 0 : it->second;
   }
 
   // Forgets what the node knows; the catalog remembers it.
@@ -65,6 +74,7 @@ class Origin : public ChunkOrigin {
   std::atomic<bool> fits_{true};
   mutable std::mutex mutex_;
   std::map<std::uint64_t, ContentHash> hashes_, catalog_;
+  std::map<std::uint64_t, std::uint16_t> arrivals_;
   std::uint64_t asked_ = 0;
 };
 

@@ -33,7 +33,9 @@ struct PutRequest {
   ContentHash hash;
   View bytes;
   DatasetTag dataset = 0;
-  bool transit = false;  // prefetched, read once: keep outside the eviction policy, drop after consume()
+  // Outside the eviction policy: passes through, and goes after consume(). `dataset` is then whose look-ahead it is (a tag of its
+  // own, which whoever looks ahead holds by hold_dataset()): until that is released it stays. 0: it has found its reader already.
+  bool transit = false;
 };
 
 enum class PutOutcome {

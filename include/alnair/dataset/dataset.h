@@ -112,11 +112,13 @@ class Dataset {
 
   // Brings objects into node memory ahead of the reads, in this order, on background threads; returns at once.
   // Replaces what an earlier call has left undone. At most `budget_bytes` (0: the default, which fits the
-  // transit area) are ahead of what was reported by prefetch_advance(), which counts indices of this order that the
-  // loop has consumed.
+  // transit area, which the processes of the node share) are ahead of what was reported by prefetch_advance(), which counts
+  // indices of this order that the loop has consumed. Of an object that is larger, the beginning is brought.
   virtual void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes = 0) = 0;
   virtual void prefetch_extend(std::span<const std::uint64_t> more) = 0;  // appends to the order
-  virtual void prefetch_advance(std::uint64_t consumed) = 0;
+  // `drawn` counts the indices of this order that were given to readers, also of other processes; at least `consumed`. What they
+  // have brought since then is not brought once more.
+  virtual void prefetch_advance(std::uint64_t consumed, std::uint64_t drawn = 0) = 0;
   virtual void prefetch_cancel() = 0;
 
   // Writes out what is still queued for the directory tier and the catalog.

@@ -17,13 +17,15 @@ namespace {
 constexpr std::chrono::milliseconds kAllocationTimeout{2000};
 constexpr std::uint32_t kMaxOpenSegments = 16;
 constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kLeastStep = 64 << 10;
+constexpr std::uint64_t kTransitSegments = 16;
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // Large enough that counting files is rare, small enough that open segments take a small share of the limit.
 std::uint64_t growth_step(const MemoryLimits& limits) {
-  return std::clamp<std::uint64_t>(std::bit_floor(std::max<std::uint64_t>(limits.limit / 256, 1)), 64 << 10,
-                                   std::max<std::uint64_t>(limits.segment, 64 << 10));
+  return std::clamp<std::uint64_t>(std::bit_floor(std::max<std::uint64_t>(limits.limit / 256, 1)), kLeastStep,
+                                   std::max(limits.segment, kLeastStep));
 }
 
 std::uint64_t random_nonce() {
@@ -46,9 +48,22 @@ SegmentAllocator::SegmentAllocator(std::string directory, LockFile& locks, Memor
       clock_(clock),
       step_(growth_step(control.limits())) {}
 
-// What passes through takes its room segment by segment anyway, and would be counted for each chunk where the limit is small.
+// A segment that passes through goes when all of it was read: one chunk that comes late holds up the room of a whole segment, so that
+// they are small.
+std::uint64_t SegmentAllocator::full_size(const SegmentKind& kind) const {
+  const MemoryLimits& limits = control_.limits();
+  if (!kind.is_transit()) return limits.segment;
+  return std::min(std::max(limits.transit / kTransitSegments, kLeastStep), limits.segment);
+}
+
+bool SegmentAllocator::fits(const SegmentKind& kind, std::uint64_t position, std::uint64_t bytes) const {
+  const bool alone = position == kFirstRecord;  // larger than a full segment, if need be
+  return position + bytes <= (alone ? control_.limits().segment : full_size(kind));
+}
+
+// What passes through is counted segment by segment: it would be for each chunk where the limit is small.
 std::uint64_t SegmentAllocator::step_for(const SegmentKind& kind) const {
-  return kind.area == SegmentArea::kTransit ? std::max(step_, control_.limits().segment / 4) : step_;
+  return kind.is_transit() ? std::max(step_, full_size(kind)) : step_;
 }
 
 LockFile::Guard SegmentAllocator::allocation_lock() {
@@ -64,13 +79,18 @@ void SegmentAllocator::clean_up() {
 
 bool SegmentAllocator::fits(const SegmentSlot& slot, const SegmentKind& kind, std::uint64_t bytes) const {
   return slot.state() == SegmentState::kOpen && slot.dataset == kind.dataset &&
-         slot.area == static_cast<std::uint32_t>(kind.area) &&
-         slot.published + bytes <= control_.limits().segment;
+         slot.area == static_cast<std::uint32_t>(kind.area) && fits(kind, slot.published, bytes);
 }
 
 bool SegmentAllocator::is_busy(const SegmentKind& kind, std::uint64_t bytes) {
-  for (std::uint32_t number = 0; number < control_.slots(); ++number)
-    if (fits(control_.slot(number), kind, bytes)) return true;
+  for (std::uint32_t number = 0; number < control_.slots(); ++number) {
+    const SegmentSlot& slot = control_.slot(number);
+    if (fits(slot, kind, bytes)) return true;
+    // What has found its reader gives way to look-ahead as soon as it is written.
+    if (kind.is_ahead() && slot.state() == SegmentState::kOpen && slot.is_transit() && slot.dataset == 0 &&
+        locks_.is_locked(lock_offset(LockPurpose::kSegmentOwner, number)))
+      return true;
+  }
   return false;
 }
 

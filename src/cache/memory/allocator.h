@@ -25,8 +25,12 @@ namespace alnair {
 
 // Chunks of a kind share segments.
 struct SegmentKind {
-  DatasetTag dataset = 0;
+  DatasetTag dataset = 0;  // of transit: whose look-ahead it is; 0: what has found its reader
   SegmentArea area = SegmentArea::kSmall;
+
+  bool is_transit() const { return area == SegmentArea::kTransit; }
+  bool is_ahead() const { return is_transit() && dataset != 0; }
+  bool is_passing() const { return is_transit() && dataset == 0; }
 };
 
 // A segment that this thread appends to. Nobody else does while `owner` is held.
@@ -61,8 +65,11 @@ class SegmentAllocator {
   std::optional<OwnedSegment> make(const SegmentKind& kind, std::uint64_t bytes,
                                    std::vector<Survivor>* survivors);
 
-  // Whether others are appending to segments of the kind that have room for `bytes`: it may pay to wait.
+  // Whether others are appending to segments that have room for `bytes`, or that give way to the kind: it may pay to wait.
   bool is_busy(const SegmentKind& kind, std::uint64_t bytes);
+
+  // Whether a record of `bytes` goes into a segment of the kind that is filled up to `position`, rather than into the next one.
+  bool fits(const SegmentKind& kind, std::uint64_t position, std::uint64_t bytes) const;
 
   // Sees to it that `bytes` more can be appended without running out of room.
   bool reserve(OwnedSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
@@ -92,18 +99,19 @@ class SegmentAllocator {
     std::vector<std::uint64_t> of_slot;
   };
   bool fits(const SegmentSlot& slot, const SegmentKind& kind, std::uint64_t bytes) const;
+  std::uint64_t full_size(const SegmentKind& kind) const;
   Blocks count_blocks(bool remove_orphans);
   void free_dead_segments();
   bool make_room(const SegmentKind& kind, std::uint64_t bytes, std::vector<Survivor>* survivors);
   bool evict_one(const SegmentKind& kind, SegmentArea area, const Blocks& blocks, std::vector<Survivor>* survivors);
-  std::optional<Eviction> choose_transit(const std::vector<std::uint32_t>& slots) const;
+  bool evict_passed(const Blocks& blocks);
+  std::optional<Eviction> choose_forgotten(const std::vector<SegmentInfo>& infos) const;
   void evict(std::uint32_t number);
   void rescue(std::uint32_t number, std::vector<Survivor>& survivors);
   bool extend(const OwnedSegment& segment, const SegmentKind& kind, std::uint64_t size,
               std::vector<Survivor>* survivors);
   bool refused_lately(const SegmentKind& kind) const {
-    return kind.area != SegmentArea::kTransit && kind.dataset == refused_dataset_ &&
-           clock_() < refused_until_;
+    return !kind.is_transit() && kind.dataset == refused_dataset_ && clock_() < refused_until_;
   }
   std::uint64_t step_for(const SegmentKind& kind) const;
   std::optional<std::uint64_t> free_sequence();

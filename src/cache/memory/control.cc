@@ -28,11 +28,12 @@ namespace {
 
 constexpr std::uint64_t kControlMagic = 0x316c74636e6c61;  // "alnctl1"
 
-// Twice as many slots as segments fit, so that evicted segments that are still mapped have a place.
+// Twice as many slots as segments fit, so that evicted segments that are still mapped have a place; and some for transit, whose
+// segments are smaller.
 std::uint32_t slots_for(const MemoryLimits& limits) {
   const std::uint64_t segments = limits.limit / limits.segment + 1;
   return static_cast<std::uint32_t>(
-      std::clamp<std::uint64_t>(std::bit_ceil(2 * segments), 64, SharedIndex::kSegmentIds / 4));
+      std::clamp<std::uint64_t>(std::bit_ceil(2 * segments + 64), 128, SharedIndex::kSegmentIds / 4));
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ enum class SegmentArea : std::uint32_t { kSmall, kMain, kTransit };  // kMain: s
 struct alignas(64) SegmentSlot {
   std::atomic<std::uint64_t> identity;  // sequence << 8 | state
   std::atomic<std::uint64_t> nonce;     // seeds the checksums of its records
-  std::atomic<std::uint64_t> dataset;   // tag
+  std::atomic<std::uint64_t> dataset;   // tag; of transit: whose look-ahead
   std::atomic<std::uint64_t> last_use;  // milliseconds
   std::atomic<std::uint32_t> area;
   std::atomic<std::uint32_t> published;  // bytes: records lie in [sizeof(SegmentHeader), published)
@@ -42,6 +42,7 @@ struct alignas(64) SegmentSlot {
   SegmentState state() const {
     return static_cast<SegmentState>(identity.load(std::memory_order_acquire) & 0xff);
   }
+  bool is_transit() const { return area == static_cast<std::uint32_t>(SegmentArea::kTransit); }
   void set(std::uint64_t sequence, SegmentState state) {
     identity.store(sequence << 8 | static_cast<std::uint64_t>(state), std::memory_order_release);
   }

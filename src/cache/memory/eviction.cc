@@ -23,6 +23,9 @@ namespace {
 // A dataset larger than node memory asks for room with each chunk it fetches.
 constexpr std::uint64_t kRefusalMilliseconds = 20;
 
+// What was prefetched this long ago and not read since may go, if others need its room.
+constexpr std::uint64_t kForgottenMilliseconds = 60'000;
+
 // How long to wait for evicted segments to be unmapped, before the chunk is refused.
 constexpr int kDeadPauses = 8;
 constexpr std::chrono::microseconds kDeadPause{250};
@@ -59,7 +62,7 @@ SegmentAllocator::Blocks SegmentAllocator::count_blocks(bool remove_orphans) {
       if (slot.sequence() != *sequence || state == SegmentState::kFree) {
         if (remove_orphans && unlinkat(dirfd(directory.get()), entry->d_name, 0) == 0) continue;
       } else {
-        const bool transit = slot.area == static_cast<std::uint32_t>(SegmentArea::kTransit);
+        const bool transit = slot.is_transit();
         std::uint64_t& counted = blocks.of_slot[*sequence & (control_.slots() - 1)];
         if (counted != 0) continue;  // seen under both names: it was renamed meanwhile
         counted = bytes;
@@ -93,7 +96,7 @@ void SegmentAllocator::free_dead_segments() {
 // back when it needs it, from datasets that live jobs hold, too.
 bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
                                  std::vector<Survivor>* survivors) {
-  const bool transit = kind.area == SegmentArea::kTransit;
+  const bool transit = kind.is_transit();
   const MemoryLimits& limits = control_.limits();
   // The index may grow at any time: its next table's room is kept free.
   const std::uint64_t all = limits.limit - std::min(limits.limit, index_.next_bytes());
@@ -106,6 +109,8 @@ bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
     const std::uint64_t budget =
         transit ? limits.transit : all - std::min(all, blocks.transit > 0 ? limits.transit : 0);
     const std::uint64_t living = blocks.total - blocks.dead - blocks.dead_transit;
+    // Early, so that those who map it have let go of it when its room is needed.
+    if (transit && used - dead + bytes > budget / 2 && evict_passed(blocks)) continue;
     if (used + bytes <= budget && blocks.total + bytes <= all) return true;
     // Room that is on its way: evicted segments go when their last process unmaps them. Evicting more in the
     // meantime would throw away everything. Mostly that is a matter of microseconds (this process's janitor is at it);
@@ -129,6 +134,7 @@ bool SegmentAllocator::make_room(const SegmentKind& kind, std::uint64_t bytes,
 bool SegmentAllocator::evict_one(const SegmentKind& kind, SegmentArea area, const Blocks& blocks,
                                  std::vector<Survivor>* survivors) {
   const bool transit = area == SegmentArea::kTransit;
+  if (transit && evict_passed(blocks)) return true;
   std::map<DatasetTag, bool> held;
   std::vector<std::uint32_t> slots;
   std::vector<SegmentInfo> infos;
@@ -136,7 +142,7 @@ bool SegmentAllocator::evict_one(const SegmentKind& kind, SegmentArea area, cons
     const SegmentSlot& slot = control_.slot(number);
     const SegmentState state = slot.state();
     if (state != SegmentState::kSealed && state != SegmentState::kOpen) continue;
-    if ((slot.area == static_cast<std::uint32_t>(SegmentArea::kTransit)) != transit) continue;
+    if (slot.is_transit() != transit) continue;
     if (state == SegmentState::kOpen && locks_.is_locked(lock_offset(LockPurpose::kSegmentOwner, number)))
       continue;
     const DatasetTag dataset = slot.dataset;
@@ -149,14 +155,14 @@ bool SegmentAllocator::evict_one(const SegmentKind& kind, SegmentArea area, cons
     infos.push_back({dataset, known->second, slot.area == static_cast<std::uint32_t>(SegmentArea::kMain),
                      slot.sequence(), slot.last_use, blocks.of_slot[number]});
   }
-  std::optional<Eviction> eviction = transit ? choose_transit(slots) : policy_.choose(infos, kind.dataset);
-  if (!eviction && kind.area == SegmentArea::kTransit && !infos.empty()) {  // what was lent
+  std::optional<Eviction> eviction = transit ? choose_forgotten(infos) : policy_.choose(infos, kind.dataset);
+  if (!eviction && !transit && kind.is_transit() && !infos.empty()) {  // what was lent
     const auto oldest = std::ranges::min_element(infos, {}, [](const SegmentInfo& info) {
       return std::pair(info.last_use, info.sequence);
     });
     eviction = Eviction{static_cast<std::size_t>(oldest - infos.begin()), false};
   }
-  if (!eviction && kind.area == SegmentArea::kTransit) return false;
+  if (!eviction && kind.is_transit()) return false;
   if (!eviction) {
     refused_dataset_ = kind.dataset;
     refused_until_ = clock_() + kRefusalMilliseconds;
@@ -173,17 +179,32 @@ bool SegmentAllocator::evict_one(const SegmentKind& kind, SegmentArea area, cons
   return true;
 }
 
-// Segments whose chunks were all consumed go first, then the oldest.
-std::optional<Eviction> SegmentAllocator::choose_transit(const std::vector<std::uint32_t>& slots) const {
-  const auto rank = [&](std::uint32_t number) {
+// The oldest segment of transit of which everything was consumed, or that nobody's look-ahead waits for any more. False: there is
+// none. What somebody is still to read stays: dropped, it would be fetched twice.
+bool SegmentAllocator::evict_passed(const Blocks& blocks) {
+  std::optional<std::uint32_t> oldest;
+  for (std::uint32_t number = 0; number < control_.slots(); ++number) {
     const SegmentSlot& slot = control_.slot(number);
+    if (!segments_.is_live(slot.identity) || !slot.is_transit()) continue;
+    if (oldest && control_.slot(*oldest).sequence() < slot.sequence()) continue;
     const bool used_up = slot.records > 0 && slot.consumed >= slot.records;
-    return std::pair(!used_up, slot.sequence());
-  };
-  const auto first = std::min_element(slots.begin(), slots.end(),
-                                      [&](std::uint32_t a, std::uint32_t b) { return rank(a) < rank(b); });
-  if (first == slots.end()) return std::nullopt;
-  return Eviction{static_cast<std::size_t>(first - slots.begin()), false};
+    if (!used_up && slot.dataset != 0 && locks_.is_locked(lock_offset(LockPurpose::kDatasetHold, slot.dataset))) continue;
+    if (locks_.is_locked(lock_offset(LockPurpose::kSegmentOwner, number))) continue;
+    oldest = number;
+  }
+  if (!oldest) return false;
+  const LockFile::Guard owner = locks_.try_exclusive(lock_offset(LockPurpose::kSegmentOwner, *oldest));
+  if (!owner) return false;
+  evicted_bytes_ += blocks.of_slot[*oldest];
+  evict(*oldest);
+  return true;
+}
+
+// A loop may have stopped for good in a process that lives on.
+std::optional<Eviction> SegmentAllocator::choose_forgotten(const std::vector<SegmentInfo>& infos) const {
+  const auto oldest = std::ranges::min_element(infos, {}, &SegmentInfo::last_use);
+  if (oldest == infos.end() || oldest->last_use + kForgottenMilliseconds > clock_()) return std::nullopt;
+  return Eviction{static_cast<std::size_t>(oldest - infos.begin()), false};
 }
 
 // 1. Mark the slot dead: readers that have not mapped the segment do not begin to.

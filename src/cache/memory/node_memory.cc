@@ -10,6 +10,7 @@
 #include "alnair/core/error.h"
 #include "cache/memory/segment_writer.h"
 #include "cache/private_directory.h"
+#include "cache/record.h"
 #include "core/metrics.h"
 
 namespace alnair {
@@ -115,7 +116,7 @@ std::optional<View> NodeMemory::look_up(Arena& arena, const ContentHash& hash, b
   }
   if (view && counts && arena.policy().notes_reads()) {
     const SegmentSlot* slot = arena.live_slot(place.segment);  // in transit, a mark means "consumed"
-    if (slot != nullptr && slot->area != static_cast<std::uint32_t>(SegmentArea::kTransit))
+    if (slot != nullptr && !slot->is_transit())
       arena.index().mark(hash, place);
   }
   return view;
@@ -177,11 +178,18 @@ void NodeMemory::put(std::span<const PutRequest> requests, std::span<PutOutcome>
   report(*arena);
 }
 
+// It passes through, and may go at any moment.
+bool NodeMemory::is_consumed(Arena& arena, const ContentHash& hash, Location place) {
+  const SegmentSlot* slot = arena.live_slot(place.segment);
+  return slot != nullptr && slot->is_transit() && (slot->dataset == 0 || arena.index().is_marked(hash, place));
+}
+
 PutOutcome NodeMemory::put_one(Arena& arena, SegmentWriter& writer, const PutRequest& request) {
-  if (arena.holds(request.hash)) return PutOutcome::kPresent;
-  // Transit is one queue for all datasets.
-  const SegmentKind kind = request.transit ? SegmentKind{0, SegmentArea::kTransit}
-                                           : SegmentKind{request.dataset, SegmentArea::kSmall};
+  const SegmentKind kind{request.dataset, request.transit ? SegmentArea::kTransit : SegmentArea::kSmall};
+  const bool present = arena.index().find(request.hash, [&](Location place) {
+    return arena.holds(request.hash, place) && (kind.is_passing() || !is_consumed(arena, request.hash, place));
+  });
+  if (present) return PutOutcome::kPresent;
   if (!writer.append(kind, request.hash, request.bytes.bytes())) {
     count(TierCounter::kRefused);
     return PutOutcome::kRefused;
@@ -206,9 +214,10 @@ void NodeMemory::consume(std::span<const ContentHash> hashes) {
   for (const ContentHash& hash : hashes) {
     arena->index().find(hash, [&](Location place) {
       SegmentSlot* slot = arena->live_slot(place.segment);
-      if (slot == nullptr || slot->area != static_cast<std::uint32_t>(SegmentArea::kTransit)) return false;
+      if (slot == nullptr || !slot->is_transit()) return false;
       // The mark makes sure that a chunk counts once, however many processes consume it.
-      if (arena->index().mark(hash, place)) slot->consumed.fetch_add(1, std::memory_order_relaxed);
+      if (!arena->index().mark(hash, place)) return false;
+      slot->consumed.fetch_add(1, std::memory_order_relaxed);
       return true;
     });
   }
@@ -249,6 +258,12 @@ TierUsage NodeMemory::usage() const {
 MemoryLimits NodeMemory::limits() const {
   Arena* arena = current();
   return arena != nullptr ? arena->control().limits() : MemoryLimits{};
+}
+
+std::uint64_t NodeMemory::largest_chunk() const {
+  constexpr std::uint64_t kOverhead = kFirstRecord + sizeof(RecordHeader) + kRecordAlignment;
+  const std::uint64_t segment = limits().segment;
+  return segment - std::min(segment, kOverhead);
 }
 
 LockFile* NodeMemory::locks() const {

@@ -7,8 +7,8 @@
 // numbered steps).
 //
 // The first process to open the directory records limits and policy; later ones adopt them. The limit is
-// shared between `transit` (prefetched chunks, outside the policy: consumed ones go first, then the oldest)
-// and the rest. Evicted segments count until the last process has unmapped them: a process does so at its
+// shared between `transit` (chunks that pass through, outside the policy: they stay until they are consumed, as long as whoever
+// looks ahead lives) and the rest. Evicted segments count until the last process has unmapped them: a process does so at its
 // next operation, once no View of them is left.
 //
 // Thread safety: all methods may be called from any thread at once. A forked child opens its own; Views, and
@@ -65,6 +65,8 @@ class NodeMemory : public Tier {
   const std::string& directory() const { return options_.directory; }
   // What the directory's first process recorded; zeros while the tier is off.
   MemoryLimits limits() const;
+  // Bytes of the largest chunk that has room in a segment.
+  std::uint64_t largest_chunk() const;
   // The lock file of the directory, for single-flight among processes; null while the tier is off.
   LockFile* locks() const;
 
@@ -76,6 +78,7 @@ class NodeMemory : public Tier {
   Arena* usable();
   void open_arena();
   std::optional<View> look_up(Arena& arena, const ContentHash& hash, bool counts);
+  static bool is_consumed(Arena& arena, const ContentHash& hash, Location place);
   PutOutcome put_one(Arena& arena, class SegmentWriter& writer, const PutRequest& request);
   void report(Arena& arena);
 

@@ -30,7 +30,7 @@ bool SegmentWriter::append(const SegmentKind& kind, const ContentHash& hash,
 bool SegmentWriter::obtain(const SegmentKind& kind, std::uint64_t size) {
   SegmentAllocator& allocator = arena_.allocator();
   std::vector<Survivor>* survivors = rescuing_ ? &survivors_ : nullptr;
-  if (segment_ && segment_->position + size > arena_.control().limits().segment) {
+  if (segment_ && !allocator.fits(kind, segment_->position, size)) {
     allocator.seal(*segment_);
     segment_.reset();
   }

@@ -42,7 +42,8 @@ TieredCache::Core::Core(Options options)
       overflow_(options_.landing_bytes),
       landing_([this](std::span<Arrival> arrivals) { take(arrivals); }, options_.landing_bytes) {}
 
-void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done) {
+void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done,
+                              DatasetTag ahead) {
   const auto shared_done = std::make_shared<const Done>(std::move(done));
   Flights known, unknown;
   {
@@ -56,7 +57,7 @@ void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<con
         flight->started = Clock::now();
         unknown.push_back(flight);
       }
-      flight->waiters.push_back({shared_done, i, origin, chunks[i]});
+      flight->waiters.push_back({shared_done, i, origin, chunks[i], ahead});
     }
   }
   for (auto& flight : unknown)
@@ -186,6 +187,7 @@ void TieredCache::Core::claim(Flights flights) {
   }
   if (!others.empty()) wait_for_others(std::move(others), waiting_);
   settle_from_memory(std::move(again), mine);
+  drop_overtaken(mine);
   elect(std::move(mine));
 }
 
@@ -230,6 +232,24 @@ void TieredCache::Core::settle_from_memory(Flights flights, Flights& missed) {
       missed.push_back(std::move(flights[i]));
   }
   land(present);
+}
+
+// The chunk's lock is held: what counts arrivals does so before it gives the lock back.
+void TieredCache::Core::drop_overtaken(Flights& flights) {
+  std::vector<std::pair<FlightPtr, std::vector<Waiter>>> overtaken;
+  {
+    const std::lock_guard lock(mutex_);
+    for (FlightPtr& flight : flights) {
+      if (ahead_of(*flight) == 0 || flight->origin->arrivals(flight->read) == flight->read.arrivals) continue;
+      flights_.erase(flight->read.id);
+      overtaken.emplace_back(std::move(flight), std::move(flight->waiters));
+    }
+  }
+  std::erase(flights, nullptr);
+  for (auto& [flight, waiters] : overtaken) {
+    unlock(*flight);
+    for (const Waiter& waiter : waiters) (*waiter.done)(waiter.index, {}, nullptr);
+  }
 }
 
 void TieredCache::Core::wait_for_others(Flights flights, Flights& where) {
@@ -281,6 +301,7 @@ void TieredCache::Core::look_at(Flights flights) {
   Flights mine, again;
   for (auto& flight : turn) (look_again(*flight) ? again : mine).push_back(std::move(flight));
   settle_from_memory(std::move(again), mine);
+  drop_overtaken(mine);
   elect(std::move(mine));
 }
 

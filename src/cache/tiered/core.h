@@ -26,7 +26,7 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   explicit Core(Options options);
 
   // Step 1.
-  void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done);
+  void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done, DatasetTag ahead);
 
   void flush();
 
@@ -71,6 +71,9 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   void poll();
   void look_at(Flights flights);
 
+  // Ends look-ahead for what a process of the node has brought since the loop drew it: it has been read, and may be gone again.
+  void drop_overtaken(Flights& flights);
+
   // Step 3 in a cluster; without one it fetches.
   void elect(Flights flights);
   void lease(Flights flights);
@@ -83,6 +86,7 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // On a landing thread: the rest of step 4, and of step 2 for a chunk that a lower tier had.
   void take(std::span<Arrival> arrivals);
   void keep_in_memory(std::span<Arrival> arrivals);
+  std::vector<DatasetTag> look_ahead_of(std::span<const Arrival> arrivals);
   void fill_other_tiers(std::span<const Arrival> arrivals);
   // Ends flights: from here on, who asks for a chunk starts a new one, and should know the hash by then.
   void land(std::span<const Arrival> arrivals);

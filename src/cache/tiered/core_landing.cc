@@ -93,10 +93,11 @@ void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
   std::vector<PutRequest> requests;
   requests.reserve(arrivals.size());
   std::vector<PutOutcome> outcomes(arrivals.size(), PutOutcome::kRefused);
-  for (const Arrival& arrival : arrivals)
-    requests.push_back({.hash = *arrival.flight->hash,
-                        .bytes = arrival.bytes,
-                        .dataset = arrival.flight->origin->tag(),
+  std::vector<DatasetTag> ahead = look_ahead_of(arrivals);
+  for (std::size_t i = 0; i < arrivals.size(); ++i)
+    requests.push_back({.hash = *arrivals[i].flight->hash,
+                        .bytes = arrivals[i].bytes,
+                        .dataset = options_.keep ? arrivals[i].flight->origin->tag() : ahead[i],
                         .transit = !options_.keep});
   if (options_.keep) {
     options_.memory->put(requests, outcomes);
@@ -105,6 +106,7 @@ void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
       arrivals[i].kept = outcomes[i] != PutOutcome::kRefused;
       if (arrivals[i].kept) continue;
       requests[i].transit = true;
+      requests[i].dataset = ahead[i];
       std::swap(requests[refused++], requests[i]);
     }
     requests.resize(refused);
@@ -114,6 +116,14 @@ void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
   options_.memory->put(requests, outcomes);
   for (std::size_t i = 0; i < requests.size(); ++i)
     if (outcomes[i] == PutOutcome::kRefused) overflow_.add(requests[i].hash, std::move(requests[i].bytes));
+}
+
+std::vector<DatasetTag> TieredCache::Core::look_ahead_of(std::span<const Arrival> arrivals) {
+  std::vector<DatasetTag> ahead;
+  ahead.reserve(arrivals.size());
+  const std::lock_guard lock(mutex_);
+  for (const Arrival& arrival : arrivals) ahead.push_back(ahead_of(*arrival.flight));
+  return ahead;
 }
 
 void TieredCache::Core::land(std::span<const Arrival> arrivals) {

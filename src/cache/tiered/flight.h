@@ -16,6 +16,7 @@ struct Waiter {
   std::size_t index;
   std::shared_ptr<ChunkOrigin> origin;
   ChunkRead read;
+  DatasetTag ahead;  // whose look-ahead it is; 0: a reader
 };
 
 // Only the thread that currently moves it along touches the rest; `waiters` are guarded by the cache's mutex.
@@ -29,6 +30,16 @@ struct Flight {
   std::chrono::steady_clock::time_point next_look{};  // while another node fetches it: when to ask Redis again
   std::vector<Waiter> waiters;
 };
+// Whose look-ahead it is, and nobody's read; else 0. The cache's mutex is held.
+inline DatasetTag ahead_of(const Flight& flight) {
+  DatasetTag ahead = 0;
+  for (const Waiter& waiter : flight.waiters) {
+    if (waiter.ahead == 0) return 0;
+    ahead = waiter.ahead;
+  }
+  return ahead;
+}
+
 using FlightPtr = std::shared_ptr<Flight>;
 using Flights = std::vector<FlightPtr>;
 

@@ -20,8 +20,9 @@ bool TieredCache::in_memory(const ContentHash& hash) {
   return present;
 }
 
-void TieredCache::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done) {
-  core_->fetch(std::move(origin), chunks, std::move(done));
+void TieredCache::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done,
+                        DatasetTag ahead) {
+  core_->fetch(std::move(origin), chunks, std::move(done), ahead);
 }
 
 void TieredCache::consume(std::span<const ContentHash> hashes) { core_->consume(hashes); }

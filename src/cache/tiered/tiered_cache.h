@@ -43,6 +43,7 @@ struct ChunkRead {
   std::uint64_t ordinal = 0;       // in the dataset's table of content hashes
   std::uint64_t offset = 0;        // in the object, bytes
   std::uint64_t length = 0;        // bytes
+  std::uint16_t arrivals = 0;      // of look-ahead: ChunkOrigin::arrivals() when the loop drew it
 };
 
 struct HashedChunk {
@@ -65,6 +66,8 @@ class ChunkOrigin {
   // for a disk.
   virtual void find_hashes(std::span<const ChunkRead> chunks, std::span<std::optional<ContentHash>> hashes) = 0;
   virtual void learned_hashes(std::span<const HashedChunk> chunks) = 0;
+  // A number that another process's learned_hashes() of the chunk changes, and those of some others. Cheap.
+  virtual std::uint16_t arrivals(const ChunkRead& chunk) const = 0;
 };
 
 class TieredCache {
@@ -93,8 +96,10 @@ class TieredCache {
   bool in_memory(const ContentHash& hash);
 
   // Brings chunks that node memory did not have, or whose hashes the node does not know. Asks the origin for hashes, and
-  // returns.
-  void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done);
+  // returns. `ahead` is 0 for who reads them at once. Look-ahead has a tag there that it holds (Tier::hold_dataset): what
+  // node memory does not keep waits for its reader in transit under this tag. What a process of the node has brought
+  // since the loop drew it is not fetched for look-ahead; `done` then gets no bytes and no error.
+  void fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done, DatasetTag ahead = 0);
 
   // Says that the loop has read these: transit may drop them.
   void consume(std::span<const ContentHash> hashes);

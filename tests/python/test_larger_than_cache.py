@@ -1,0 +1,113 @@
+"""Datasets many times as large as the cache: each object is fetched once an epoch, counted by the server."""
+
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from alnair import AlnairJobDataset
+
+torch = pytest.importorskip("torch")
+from alnair import AlnairJobDataLoader  # noqa: E402
+
+OBJECTS, SIZE, MEMORY = 800, 110_000, 8 << 20
+
+
+class Counting(ThreadingHTTPServer):
+    """An S3 server with objects of random-looking bytes, which counts GETs by key."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.gets = Counter()
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        if "list-type" in self.path:
+            entries = "".join(
+                f"<Contents><Key>{i:04d}</Key><LastModified>2026-01-01T00:00:00Z</LastModified>"
+                f'<ETag>"1"</ETag><Size>{SIZE}</Size></Contents>'
+                for i in range(OBJECTS)
+            )
+            body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+        else:
+            key = self.path.rpartition("/")[2]
+            body = content(key)
+            with self.server.lock:
+                self.server.gets[key] += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def content(key):
+    return key.encode() * (SIZE // 4)
+
+
+@pytest.fixture
+def server():
+    server = Counting()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class Keys(AlnairJobDataset):
+    def __getitem__(self, index):
+        data = self.get_data(index)
+        key = data[:4].decode()
+        assert data == content(key)
+        return key
+
+
+class Unpredictable(torch.utils.data.Sampler):
+    """A sampler that nothing is known of."""
+
+    def __iter__(self):
+        return iter(torch.randperm(OBJECTS).tolist())
+
+    def __len__(self):
+        return OBJECTS
+
+
+# The batches that are on their way to workers are less than what may be ahead of the loop, or many times as much.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("order", [{"shuffle": True}, {"sampler": Unpredictable()}], ids=["shuffle", "sampler"])
+@pytest.mark.parametrize("workers, batch", [(0, 4), (0, 64), (2, 4), (2, 64), (8, 4), (8, 64)])
+@pytest.mark.parametrize("usecache", [False, True], ids=["uncached", "cached"])
+def test_each_object_is_fetched_once_an_epoch(server, usecache, workers, batch, order):
+    dataset = Keys(
+        source="s3://large",
+        endpoint_url=server.url,
+        anonymous=True,
+        region="us-east-1",
+        usecache=usecache,
+        memory_limit=MEMORY,
+        disk_limit=1 << 20,
+        hedging=False,
+    )
+    loader = AlnairJobDataLoader(dataset, batch_size=batch, num_workers=workers, collate_fn=list, **order)
+    epochs = 3
+    for epoch in range(1, epochs + 1):
+        assert sorted(key for keys in loader for key in keys) == [f"{i:04d}" for i in range(OBJECTS)]
+        ahead = MEMORY // 16 // SIZE + 1  # the beginning of the next epoch
+        assert sum(server.gets.values()) <= epoch * OBJECTS + ahead
+        assert max(server.gets.values()) <= epoch + 1
+    assert sum(server.gets.values()) > epochs * OBJECTS * (0.5 if usecache else 0.95)  # it does not fit
