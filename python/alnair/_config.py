@@ -29,6 +29,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "maxmemory": (_values.at_least(0, "a number of MiB (0: no limit)"), 0),
     "lazyloading": (_values.boolean, True),
     "durabilityindisk": (_values.at_least(0, "a number of minutes"), 1440),
+    "single_pass": (_values.boolean, False),
     "cache_dir": (_values.path, None),
     "memory_dir": (_values.path, None),
     "memory_limit": (_values.size, 0),
@@ -50,9 +51,9 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
 # Parameters that the C++ library takes under the same name.
 _CORE = (
     "source", "endpoint_url", "region", "profile", "anonymous", "requester_pays", "addressing_style", "ca_bundle",
-    "max_connections", "hedging", "usecache", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill",
+    "max_connections", "hedging", "usecache", "single_pass", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill",
     "spill_mode", "spill_limit", "durabilityindisk", "flush_frequency", "flush_amount", "chunk_size", "eviction",
-    "miss_socket", "miss_identity",  # no parameters: a manager's daemon tells them
+    "miss_socket", "miss_identity", "spill_namespace", "spill_domain",  # no parameters: a manager tells them
 )  # fmt: skip
 
 

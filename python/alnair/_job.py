@@ -14,7 +14,7 @@ from ._log import logger
 from .errors import ConfigError
 
 # The qos fields that are parameters.
-QOS_FIELDS = ("usecache", "maxmemory", "durabilityindisk", "lazyloading")
+QOS_FIELDS = ("usecache", "maxmemory", "durabilityindisk", "lazyloading", "single_pass")
 
 
 class Job(NamedTuple):

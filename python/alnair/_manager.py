@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from . import _core, _job, _values
 from ._config import Config
@@ -25,12 +25,15 @@ DAEMON_S = 10.0  # for a daemon to begin with the job; then this process registe
 POLL_S = 0.1
 
 
-class Registration(NamedTuple):
-    """What a manager has listed and copied, and who keeps the registration alive (None: the daemon)."""
+Client = Union[_core.JobClient, _core.UseReporter]
 
-    manifest: Dict[str, Any]  # options of the C++ library
+
+class Registration(NamedTuple):
+    """What a manager has listed and copied, and who keeps the registration alive, or tells the daemon that does what is read."""
+
+    manifest: Dict[str, Any]  # options of the C++ library: what the dataset opens, and what is known of its bytes
     tiers: Dict[str, Any]  # parameters of the dataset: how the job reaches Redis and the directory
-    client: Optional[_core.JobClient]
+    client: Client
 
 
 def patience(environment: Mapping[str, str]) -> float:
@@ -65,7 +68,7 @@ def find(config: Config, environment: Optional[Mapping[str, str]] = None) -> Opt
             return None
         client, status = _register(config, manager, environment, deadline, progress)
         if status["state"] == "ready":
-            return _registration(config, status, status["manifest"], client)
+            return _registration(config, status, status, client)
         client.close(1.0)
         _say_without(config, status["detail"] or f"it is still {status['state']}")
         return None
@@ -116,19 +119,28 @@ def _has_credentials(config: Config, environment: Mapping[str, str]) -> bool:
 
 
 def _registration(
-    config: Config, content: Mapping[str, Any], manifest: bytes, client: Optional[_core.JobClient]
+    config: Config, content: Mapping[str, Any], blobs: Mapping[str, Any], client: Client
 ) -> Registration:
     """Of a ready job. Redis and the directory are the manager's where the user names none."""
     tiers: Dict[str, Any] = {}
+    dataset = {"version": str(content.get("version")), "manifest": blobs["manifest"]}
     redis, directory = str(content.get("redis") or ""), str(content.get("directory") or "")
-    if redis and not config.redis and config.usecache:
-        tiers["redis"] = _values.redis(redis, "the manager's cache.redis")
+    if (redis or directory) and not config.redis and config.usecache:
+        if redis:
+            tiers["redis"] = _values.redis(redis, "the manager's cache.redis")
         if directory and not config.spill:
             tiers.update(spill=(directory,), spill_mode=int(content.get("directory_mode", 0o700)))
+            tiers.update({f"spill_{name}": str(content.get(name)) for name in ("namespace", "domain")})
+            if blobs.get("hashes") and config.chunk_size in (None, content.get("chunk_size")):
+                dataset["hashes"] = blobs["hashes"]
         if content.get("misses") and not _has_credentials(config, os.environ):
-            socket_path = os.path.join(os.path.dirname(config.share_file), os.path.basename(str(content["misses"])))
-            tiers.update(miss_socket=socket_path, miss_identity=str(content.get("identity")))
-    return Registration({"version": str(content.get("version")), "manifest": manifest}, tiers, client)
+            tiers.update(miss_socket=_socket(config, content), miss_identity=str(content.get("identity")))
+    return Registration(dataset, tiers, client)
+
+
+def _socket(config: Config, content: Mapping[str, Any]) -> str:
+    """Where the daemon answers."""
+    return os.path.join(os.path.dirname(config.share_file), os.path.basename(str(content.get("misses"))))
 
 
 def _read_share(path: str) -> Optional[Dict[str, Any]]:
@@ -149,16 +161,19 @@ def _read_share(path: str) -> Optional[Dict[str, Any]]:
     return content
 
 
-def _read_manifest(path: str, content: Dict[str, Any]) -> Optional[bytes]:
-    """The manifest that `content` names; None: the daemon has just replaced it."""
+def _read_blobs(path: str, content: Dict[str, Any]) -> Optional[Dict[str, bytes]]:
+    """The manifest and the hashes that `content` names; None: the daemon has just replaced them."""
+    blobs: Dict[str, bytes] = {}
     try:
-        name = os.path.basename(str(content.get("manifest")))
-        with open(os.path.join(os.path.dirname(path), name), "rb") as file:
-            manifest = file.read()
+        for kind in ("manifest", "hashes"):
+            if kind == "manifest" or content.get(kind):
+                name = os.path.basename(str(content.get(kind)))
+                with open(os.path.join(os.path.dirname(path), name), "rb") as file:
+                    blobs[kind] = file.read()
     except FileNotFoundError:
         return None
     again = _read_share(path)
-    return manifest if again is not None and again.get("version") == content.get("version") else None
+    return blobs if again is not None and again.get("version") == content.get("version") else None
 
 
 def _from_daemon(config: Config, deadline: float, begun: float, progress: Progress) -> Tuple[Optional[Registration], str]:
@@ -171,9 +186,9 @@ def _from_daemon(config: Config, deadline: float, begun: float, progress: Progre
             if state == "failed":
                 return None, str(content.get("detail"))
             if state == "ready":
-                manifest = _read_manifest(path, content)
-                if manifest is not None:
-                    return _registration(config, content, manifest, None), ""
+                blobs = _read_blobs(path, content)
+                if blobs is not None:
+                    return _registration(config, content, blobs, _core.UseReporter(_socket(config, content))), ""
             progress.update(int(content.get("objects", 0)), int(content.get("bytes", 0)))
         elif time.monotonic() >= begun:
             return None, ""

@@ -48,7 +48,7 @@ class Source:
         self.version = version
         self._metrics_path = metrics_path  # of the process that it was pickled in
         self._core: Optional[_core.Dataset] = None
-        self._job: Optional[_core.JobClient] = None  # keeps the job alive that this process has registered
+        self._job: Optional[_manager.Client] = None  # keeps the job alive that this process has registered, or tells its daemon
         self._held = _Held()
         self._agreed = False  # with the other ranks
         self.prefetch_owner: Optional[object] = None  # a weak reference to who last called core.prefetch()

@@ -65,6 +65,7 @@ class AlnairJobDataset(_Base[Any]):
         lazyloading: True makes ``data[key]`` a light handle that ``load`` and ``get_data`` turn into bytes; with False it is
             the bytes themselves, loaded beforehand.
         durabilityindisk: minutes that chunks are kept in ``spill`` after a live job last named them.
+        single_pass: True for a job that reads each object once (inference): it reads what the cache has, and displaces nothing there.
         cache_dir: directory of the catalog, manifests and directory tier.
         memory_dir: directory of node memory.
         memory_limit: size of node memory, in bytes or as ``"8GiB"``; 0 for the default.
@@ -108,6 +109,7 @@ class AlnairJobDataset(_Base[Any]):
         maxmemory: Optional[int] = None,
         lazyloading: Optional[bool] = None,
         durabilityindisk: Optional[int] = None,
+        single_pass: Optional[bool] = None,
         cache_dir: Optional[Union[str, "os.PathLike[str]"]] = None,
         memory_dir: Optional[Union[str, "os.PathLike[str]"]] = None,
         memory_limit: Optional[Size] = None,

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
 #include <stdexcept>
 
 #include "alnair/core/error.h"
@@ -19,7 +20,7 @@ namespace {
 class CachedDataset : public Dataset {
  public:
   CachedDataset(DatasetOptions options, std::shared_ptr<ObjectSource> source, const std::shared_ptr<Node>& node,
-                Registration registration)
+                Registration registration, const std::shared_ptr<const std::vector<std::byte>>& hashes)
       : options_(std::move(options)),
         manifest_(std::move(registration.manifest)),
         warnings_(std::move(registration.warnings)),
@@ -33,6 +34,7 @@ class CachedDataset : public Dataset {
               Reader::Parts{open_node(options_.cache), source, manifest_, chunking_, namer_, hashes_, tag_});
         }) {
     metrics().add(Counter::kOpenedDatasets);
+    if (hashes != nullptr) take_hashes(*hashes);
     start_flusher(reader_.get()->node());  // and the reader holds the dataset from now on
   }
 
@@ -98,6 +100,17 @@ class CachedDataset : public Dataset {
   TierUsage spill_usage() const override { return usage(reader_.get()->node().spill); }
 
  private:
+  // What the node has learned itself counts.
+  void take_hashes(const std::vector<std::byte>& known) {
+    constexpr std::size_t kSize = sizeof(ContentHash::bytes);
+    if (known.size() != kSize * chunking_->chunks()) return;
+    for (std::uint64_t ordinal = 0; ordinal < chunking_->chunks(); ++ordinal) {
+      ContentHash hash;
+      std::memcpy(hash.bytes.data(), known.data() + kSize * ordinal, kSize);
+      if (hash != ContentHash() && !hashes_->get(ordinal)) hashes_->set(ordinal, hash);
+    }
+  }
+
   // Not in the children of this process: a loader's workers come and go. Called again with each epoch, as the node's flusher may have
   // been in a process that has ended.
   void start_flusher(const Node& node) {
@@ -146,7 +159,8 @@ std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const List
   const auto node = open_node(resolved.cache);
   Registration registration = register_dataset(*node, *source, options, scope, progress, interrupt);
   for (const auto& warning : registration.warnings) log(LogLevel::kWarning, "{}", warning);
-  return std::make_shared<CachedDataset>(std::move(resolved), std::move(source), node, std::move(registration));
+  resolved.hashes = nullptr;  // used once, and large
+  return std::make_shared<CachedDataset>(std::move(resolved), std::move(source), node, std::move(registration), options.hashes);
 }
 
 }  // namespace alnair

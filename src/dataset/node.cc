@@ -129,6 +129,8 @@ void open_shared_tiers(const std::shared_ptr<redis::Client>& client, SpillOption
 
 void open_shared_tiers(const CacheOptions& options, Node& node) {
   SpillOptions spill{.directories = options.spill,
+                     .key_namespace = options.spill_namespace,
+                     .domain = options.spill_domain,
                      .mode = options.spill_mode,
                      .node_directory = options.memory_dir,
                      .limit_bytes = options.spill_limit,
@@ -190,12 +192,12 @@ std::shared_ptr<Node> make_node(const CacheOptions& options, bool has_home) {
     });
   }
   if (options.use_cache) open_shared_tiers(options, *node);
-  open_cache(*node, options.use_cache);
+  open_cache(*node, options.use_cache && !options.single_pass);
   return node;
 }
 
 struct Registry {
-  using Key = std::tuple<std::string, std::string, bool, std::string, std::vector<std::string>>;
+  using Key = std::tuple<std::string, std::string, bool, bool, std::string, std::vector<std::string>, std::string>;
   std::mutex mutex;
   std::map<Key, std::weak_ptr<Node>> nodes;
 };
@@ -218,7 +220,8 @@ CacheOptions with_default_directories(CacheOptions options) {
 std::shared_ptr<Node> open_node(const CacheOptions& options) {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache, options.redis, options.spill}];
+  auto& slot = all.nodes[{options.cache_dir, options.memory_dir, options.use_cache, options.single_pass, options.redis, options.spill,
+                          options.spill_namespace + "/" + options.spill_domain}];
   if (auto node = slot.lock()) return node;
   const bool has_home = answers(options.cache_dir);
   if (has_home) refuse_foreign_directory(options.cache_dir);
@@ -228,11 +231,11 @@ std::shared_ptr<Node> open_node(const CacheOptions& options) {
   return node;
 }
 
-std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill,
+std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill, const Flusher::Options& flusher,
                                         std::shared_ptr<Catalog> catalog) {
   auto node = std::make_shared<Node>();
   node->catalog = std::move(catalog);
-  open_shared_tiers(client, std::move(spill), {}, *node);
+  open_shared_tiers(client, std::move(spill), flusher, *node);
   if (node->flusher != nullptr) node->flusher->start();
   open_cache(*node, true);
   return node;

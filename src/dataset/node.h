@@ -45,7 +45,7 @@ std::shared_ptr<Node> open_node(const CacheOptions& options);
 
 // A node that keeps nothing itself, for a process that fills for others what all nodes share. `client` may be null, and
 // `spill` name no directory. Throws as open_node().
-std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill,
+std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill, const Flusher::Options& flusher,
                                         std::shared_ptr<Catalog> catalog);
 
 }  // namespace alnair

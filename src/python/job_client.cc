@@ -6,6 +6,7 @@
 #include <string>
 
 #include "alnair/dataset/job_client.h"
+#include "dataset/job/use_reporter.h"
 #include "python/text.h"
 
 namespace py = pybind11;
@@ -33,8 +34,14 @@ std::shared_ptr<JobClient> start(const std::string& url, const std::string& user
   job.maxmemory = qos["maxmemory"].cast<std::uint64_t>();
   job.durabilityindisk = qos["durabilityindisk"].cast<std::uint64_t>();
   job.lazyloading = qos["lazyloading"].cast<bool>();
+  job.single_pass = qos["single_pass"].cast<bool>();
   const py::gil_scoped_release release;
   return JobClient::start(manager, job);
+}
+
+py::object bytes_or_none(const std::shared_ptr<const std::vector<std::byte>>& bytes) {
+  if (bytes == nullptr) return py::none();
+  return py::bytes(reinterpret_cast<const char*>(bytes->data()), bytes->size());
 }
 
 py::dict status_dict(const JobStatus& status) {
@@ -47,10 +54,11 @@ py::dict status_dict(const JobStatus& status) {
   result["redis"] = status.redis;
   result["directory"] = status.directory;
   result["directory_mode"] = status.directory_mode;
-  if (status.manifest == nullptr)
-    result["manifest"] = py::none();
-  else
-    result["manifest"] = py::bytes(reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size());
+  result["namespace"] = status.key_namespace;
+  result["domain"] = status.domain;
+  result["chunk_size"] = status.chunk_size;
+  result["manifest"] = bytes_or_none(status.manifest);
+  result["hashes"] = bytes_or_none(status.hashes);
   return result;
 }
 
@@ -74,6 +82,10 @@ void register_job_client(py::module_& module) {
       .def(
           "close", [](JobClient& self, double seconds) { self.close(from_seconds(seconds)); },
           py::call_guard<py::gil_scoped_release>());
+  py::class_<UseReporter, std::shared_ptr<UseReporter>>(module, "UseReporter")
+      .def(py::init(&UseReporter::start), py::arg("socket"))
+      .def(
+          "close", [](UseReporter& self, double) { self.close(); }, py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace alnair::python

@@ -1,4 +1,4 @@
-// alnair._core.JobClient: a job's registration with a manager.
+// alnair._core.JobClient: a job's registration with a manager; UseReporter: of one that a daemon has registered.
 #pragma once
 
 #include <pybind11/pybind11.h>

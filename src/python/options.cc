@@ -22,6 +22,12 @@ std::vector<std::string> key_list(py::handle value) {
   return keys;
 }
 
+std::shared_ptr<const std::vector<std::byte>> byte_vector(py::handle bytes) {
+  const auto text = bytes.cast<std::string_view>();
+  const auto* first = reinterpret_cast<const std::byte*>(text.data());
+  return std::make_shared<const std::vector<std::byte>>(first, first + text.size());
+}
+
 EvictionPolicy eviction(py::handle value) {
   const auto name = value.cast<std::string>();
   return name == "lru"      ? EvictionPolicy::kLru
@@ -49,12 +55,8 @@ const std::map<std::string, Setter>& setters() {
       {"scope", [](auto& o, auto v) { o.scope = key_list(v); }},
       {"keys", [](auto& o, auto v) { o.keys = key_list(v); }},
       {"version", [](auto& o, auto v) { o.version = v.template cast<std::string>(); }},
-      {"manifest",
-       [](auto& o, auto v) {
-         const auto text = v.template cast<std::string_view>();  // of bytes
-         const auto* first = reinterpret_cast<const std::byte*>(text.data());
-         o.manifest = std::make_shared<const std::vector<std::byte>>(first, first + text.size());
-       }},
+      {"manifest", [](auto& o, auto v) { o.manifest = byte_vector(v); }},
+      {"hashes", [](auto& o, auto v) { o.hashes = byte_vector(v); }},
       {"run", [](auto& o, auto v) { o.run = key_bytes(v); }},
       {"refresh", [](auto& o, auto v) { o.refresh = v.template cast<bool>(); }},
       {"endpoint_url", [](auto& o, auto v) { o.s3.endpoint_url = v.template cast<std::string>(); }},
@@ -68,6 +70,7 @@ const std::map<std::string, Setter>& setters() {
       {"max_connections", [](auto& o, auto v) { o.s3.max_connections = v.template cast<int>(); }},
       {"hedging", [](auto& o, auto v) { o.s3.hedging = v.template cast<bool>(); }},
       {"usecache", [](auto& o, auto v) { o.cache.use_cache = v.template cast<bool>(); }},
+      {"single_pass", [](auto& o, auto v) { o.cache.single_pass = v.template cast<bool>(); }},
       {"cache_dir", [](auto& o, auto v) { o.cache.cache_dir = key_bytes(v); }},
       {"memory_dir", [](auto& o, auto v) { o.cache.memory_dir = key_bytes(v); }},
       {"memory_limit", [](auto& o, auto v) { o.cache.memory_limit = v.template cast<std::uint64_t>(); }},
@@ -78,6 +81,8 @@ const std::map<std::string, Setter>& setters() {
       {"miss_identity", [](auto& o, auto v) { o.miss_identity = key_bytes(v); }},
       {"spill", [](auto& o, auto v) { o.cache.spill = key_list(v); }},
       {"spill_mode", [](auto& o, auto v) { o.cache.spill_mode = v.template cast<std::uint32_t>(); }},
+      {"spill_namespace", [](auto& o, auto v) { o.cache.spill_namespace = v.template cast<std::string>(); }},
+      {"spill_domain", [](auto& o, auto v) { o.cache.spill_domain = v.template cast<std::string>(); }},
       {"spill_limit", [](auto& o, auto v) { o.cache.spill_limit = v.template cast<std::uint64_t>(); }},
       {"durabilityindisk", [](auto& o, auto v) { o.cache.spill_durability = std::chrono::minutes(v.template cast<std::int64_t>()); }},
       {"flush_frequency", [](auto& o, auto v) { o.cache.flush_frequency = std::chrono::seconds(v.template cast<int>()); }},

@@ -28,6 +28,8 @@ inline JobRecord a_job(const std::string& id, const std::string& client) {
   job.name = "resnet \"x\"\\";
   job.node = "n1";
   job.token_hash = std::string(64, 'f');
+  job.redis_hash = std::string(64, 'a');
+  job.earlier_redis_hashes = {std::string(64, 'b'), std::string(64, 'c')};
   job.resources = R"({"gpus":8})";
   job.dataset = "d1";
   job.datasource = {"pets", "pets", {"train/", "t\u00e4st"}, "http://127.0.0.1:9", "eu"};
@@ -58,7 +60,11 @@ TYPED_TEST_SUITE_P(RecordsContract);
 TYPED_TEST_P(RecordsContract, KeepsWhatWasPut) {
   const ClientRecord client{"alice", "scrypt$...", std::string("\0\xff sealed", 9), "team", false, 5, {1ull << 50, 7}};
   const SessionRecord session{std::string(64, 'a'), "alice"};
-  const DatasetRecord dataset{"d1", "alice", {"pets", "pets", {}, "", ""}, "v", 3, 1ull << 40, 7, 9};
+  DatasetRecord dataset{"d1", "alice", {"pets", "pets", {}, "", ""}, "v", 3, 1ull << 40, 7, 9};
+  dataset.redis_bytes = 5;
+  dataset.directory_bytes = 1ull << 40;
+  dataset.looked_ms = 1'700'000'000'123;
+  dataset.use = {.reads = 10, .stalled_s = 0.25, .s3_requests = 3, .hits = {4, 3, 2, 1, 0.5}};
   {
     const auto records = this->open();
     records->put_client(client);
@@ -107,7 +113,16 @@ TYPED_TEST_P(RecordsContract, ErasesAClientWithAllThatIsItsOwn) {
   EXPECT_THAT(records->datasets(), ::testing::ElementsAre(::testing::Field(&DatasetRecord::client, "bob")));
 }
 
-REGISTER_TYPED_TEST_SUITE_P(RecordsContract, KeepsWhatWasPut, ReplacesAndErases, ErasesAClientWithAllThatIsItsOwn);
+TYPED_TEST_P(RecordsContract, KeepsAFailureThatIsNoUtf8) {
+  const auto records = this->open();
+  JobRecord job = a_job("j1", "alice");
+  job.failure = "the key caf\xe9 cannot be listed";
+  records->put_job(job);
+  EXPECT_EQ(records->jobs().at(0).failure, "the key caf\xef\xbf\xbd cannot be listed");
+}
+
+REGISTER_TYPED_TEST_SUITE_P(RecordsContract, KeepsWhatWasPut, ReplacesAndErases, ErasesAClientWithAllThatIsItsOwn,
+                            KeepsAFailureThatIsNoUtf8);
 
 }  // namespace testing
 }  // namespace alnair::manager

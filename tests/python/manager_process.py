@@ -89,9 +89,11 @@ class ManagerProcess:
         self.url = line.split()[-1]
         return self
 
-    def trust(self, certificate):
-        """Over TLS: who must have signed the manager's certificate."""
+    def trust(self, certificate, own=None):
+        """Over TLS: who must have signed the manager's certificate, and the files of the one to show."""
         self._tls = ssl.create_default_context(cafile=certificate)
+        if own is not None:
+            self._tls.load_cert_chain(*own)
 
     def kill(self):
         self.process.kill()

@@ -339,7 +339,7 @@ def test_a_malformed_job_file(job, content, expected):
 
 @pytest.mark.parametrize(
     "field, meant",
-    [("MaxMemoryMiB", "did you mean maxmemory?"), ("Priority", "expected usecache, maxmemory, durabilityindisk, lazyloading")],
+    [("MaxMemoryMiB", "did you mean maxmemory?"), ("Priority", "expected usecache, maxmemory, durabilityindisk, lazyloading, single_pass")],
 )
 def test_an_unknown_field_of_the_qos_is_pointed_out(job, caplog, field, meant):
     path = job({"datasource": {"bucket": "pets"}, "qos": {field: 5}}) / "jobs" / "imagenet.json"

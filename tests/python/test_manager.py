@@ -214,7 +214,9 @@ def test_secrets_are_nowhere(manager, s3_auth):
 def test_the_log_is_json_lines_with_request_ids(manager):
     answer = manager.call("GET", "/v1/jobs", token="forged")
     lines = [json.loads(line) for line in manager.log.read_text().splitlines()]
-    assert any(answer.headers["X-Request-Id"] in line["message"] for line in lines)
+    [line] = [line for line in lines if line.get("request_id") == answer.headers["X-Request-Id"]]
+    assert line["level"] == "warning" and "GET /v1/jobs" in line["message"] and line["request_id"] not in line["message"]
+    assert "forged" not in line["message"] and any("request_id" not in line for line in lines)
 
 
 def test_a_port_in_use_is_named(manager, tmp_path):
@@ -248,6 +250,11 @@ def test_config_check(manager, tmp_path):
     assert run("config", "check", "--config", str(config)).returncode == 0
     shown = run("config", "show", "--config", str(config), ALNAIR_MANAGER_SEAL_KEY="a" * 64).stdout
     assert "port = 7001" in shown and "a" * 64 not in shown
+    shown = json.loads(run("config", "show", "--config", str(config), "--json", ALNAIR_MANAGER_SEAL_KEY="a" * 64).stdout)
+    assert shown["manager"]["port"] == "7001" and shown["manager"]["seal_key"] == "(hidden)"
+    assert json.loads(run("config", "check", "--config", str(config), "--json").stdout) == {}
+    config.write_text("[manager]\nflush_frequency = 5\nflush_amount = 2 GiB\n")
+    assert "flush_frequency = 5\nflush_amount = 2147483648\n" in run("config", "show", "--config", str(config)).stdout
     config.write_text("[manager]\ntoken_live = 5\n")
     wrong = run("config", "check", "--config", str(config))
     assert wrong.returncode == 1 and "line 2, token_live: unknown key in [manager]; did you mean token_life?" in wrong.stderr
@@ -296,6 +303,30 @@ def test_the_administrators_commands(manager, s3_auth, tmp_path):
     assert short.returncode == 1 and "at least 8 characters" in short.stderr
 
 
+def test_every_command_speaks_json(manager, s3_auth):
+    job = manager.ended(manager.register(manager.connect(s3_auth)))
+    dataset = job["dataset"]
+
+    def told(*arguments, status=0, **options):
+        done = admin(manager, *arguments, "--json", **options)
+        assert done.returncode == status, (arguments, done.stderr)
+        return json.loads(done.stdout) if status == 0 else done.stderr
+
+    assert told("status")["jobs"]["ready"] == 1 and told("jobs")["jobs"][0]["id"] == job["id"]
+    assert told("datasets")["datasets"][0]["id"] == dataset and told("clients")["clients"][0]["name"] == "alice"
+    assert told("pin", dataset, "5")["pinned_until_ms"] > 0 and told("pin", dataset, "0")["pinned_until_ms"] == 0
+    for work in ("warm", "check", "evict"):
+        refused = told(work, dataset, status=1)
+        assert ("no cache" in refused) == (work != "evict"), refused  # an eviction: a job uses it
+    assert told("cancel", dataset) == {} and told("gc") == {"datasets": []}
+    assert told("user", "add", "bob", input="a-password-of-bob\n") == {"name": "bob"}
+    assert told("user", "password", "bob", input="another-password\n") == {} and told("user", "disable", "bob") == {}
+    assert told("user", "quota", "bob", "--cached-bytes", "5") == {} and told("user", "remove", "bob") == {}
+    assert told("token") == {"token": manager.admin}
+    assert told("deregister", job["id"]) == {} and told("forget", dataset) == {}
+    assert "there is no dataset" in told("pin", "../jobs", "5", status=1), "what is no id is no path"
+
+
 def test_register_lists_a_dataset_without_staying(manager, s3_auth, tmp_path):
     (tmp_path / "client.conf").write_text(
         f"[aws_s3]\naws_access_key_id = {s3_auth['access_key_id']}\naws_secret_access_key = {s3_auth['secret_access_key']}\n"
@@ -303,8 +334,10 @@ def test_register_lists_a_dataset_without_staying(manager, s3_auth, tmp_path):
         f"server_port = {manager.url.rpartition(':')[2]}\nusername = {ALICE}\npassword = {PASSWORD}\n"
     )
     (tmp_path / "pets.json").write_text(json.dumps({"datasource": {"bucket": "pets"}}))
-    done = run("register", str(tmp_path / "pets.json"), "--secret", str(tmp_path / "client.conf"))
+    done = run("register", str(tmp_path / "pets.json"), "--secret", str(tmp_path / "client.conf"), "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["objects"] == len(KEYS), done.stderr
+    done = run("register", str(tmp_path / "pets.json"), "--secret", str(tmp_path / "client.conf"))
+    assert done.returncode == 0 and re.search(r"^state +ready$", done.stdout, re.MULTILINE), done.stderr
     assert manager.call("GET", "/v1/jobs", token=manager.admin).json["jobs"] == []
     assert len(manager.call("GET", "/v1/datasets", token=manager.admin).json["datasets"]) == 1
 

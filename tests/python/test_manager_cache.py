@@ -44,13 +44,15 @@ def redis(cluster):
 
 @pytest.fixture
 def start_manager(tmp_path):
-    """Starts a manager with the client alice; more of its keys as arguments."""
+    """Starts a manager with the client alice; more of its keys as arguments, and over TLS those of ManagerProcess.trust()."""
     if manager_process.binary() is None:
         pytest.skip("built without ALNAIR_MANAGER")
     managers = []
 
-    def start(name="manager", **settings):
+    def start(name="manager", trust=(), **settings):
         managers.append(ManagerProcess(tmp_path / name, **settings))
+        if trust:
+            managers[-1].trust(*trust)
         managers[-1].add_client()
         return managers[-1]
 

@@ -65,6 +65,7 @@ def test_answers_have_the_shapes_that_are_described(manager, s3_auth):
     assert shown["resources"] == {"gpus": 2} and shown["qos"]["maxmemory"] == 5
     call("POST", "/v1/jobs/{id}/misses", {"chunks": [{"key": "x", "chunk": 0}]}, job["token"], id=job["id"])  # 409
     call("POST", "/v1/jobs/{id}/heartbeat", {"report": {"epoch": 1}}, job["token"], id=job["id"])
+    call("GET", "/v1/jobs/{id}/hashes", None, job["token"], id=job["id"])  # 409
     call("GET", "/v1/jobs/{id}/manifest", None, job["token"], id=job["id"])
     call("POST", "/v1/datasets/{id}/pin", {"minutes": 1}, token, id=shown["dataset"])
     call("POST", "/v1/gc", {}, admin)

@@ -36,6 +36,7 @@ struct CacheOptions {
   std::uint64_t chunk_size = (4u << 20) - (4u << 10);
   EvictionPolicy eviction = EvictionPolicy::kNone;
   bool use_cache = true;  // false: keep only the bounded transit area of node memory
+  bool single_pass = false;  // each object is read once (inference): every tier is read, none is filled but the transit area
 
   // A Redis Cluster (or one server, or a proxy) that all nodes share: "redis://user:password@host:6379,host:6379", as
   // docs/cluster.md says. Empty: none. The namespace and domain in its options count for `spill`, too.
@@ -46,6 +47,8 @@ struct CacheOptions {
   std::vector<std::string> spill;
   std::uint32_t spill_mode = 0700;
   std::uint64_t spill_limit = 0;
+  // Where `redis` is empty: whose chunks they are.
+  std::string spill_namespace = "alnair", spill_domain = "default";
   std::chrono::minutes spill_durability{1440};  // since a live job last named a chunk; then it is given up
 
   // With both, where Redis evicts by expiry (volatile-ttl), chunks are written to the directory before they may be evicted: how often that
@@ -63,6 +66,9 @@ struct DatasetOptions {
   CacheOptions cache;
   std::string version;      // open exactly this manifest; empty: list the source, and compare
   std::shared_ptr<const std::vector<std::byte>> manifest;  // the bytes of `version`, where this node may not know it
+  // The content hashes of its chunks as far as somebody knows them, who is trusted: 32 bytes each, in their order, zeros where not.
+  // Ignored where it is of another number of chunks. So chunks are found in tiers that others have filled.
+  std::shared_ptr<const std::vector<std::byte>> hashes;
   std::string run;          // names a run: its processes on a node list once, and read the version that the first one found
   bool refresh = true;      // false: the newest known manifest, without listing
   // Where there are no S3 credentials: the socket of a manager's daemon, which serves misses, and the identity of the source

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,6 +45,10 @@ struct JobOptions {
   std::uint64_t maxmemory = 0;            // MiB
   std::uint64_t durabilityindisk = 1440;  // minutes
   bool lazyloading = true;
+  bool single_pass = false;  // CacheOptions::single_pass; the manager copies nothing for it
+  // Of an earlier registration, whose client has ended without a word: `id` and `redis` of its JobStatus. Processes that reach Redis by it
+  // go on doing so. Empty: there was none.
+  std::string earlier_id, earlier_redis;
 };
 
 struct JobStatus {
@@ -56,7 +61,11 @@ struct JobStatus {
   std::string redis;                    // CacheOptions::redis, with the password of the job's own user; empty: none
   std::string directory;                // CacheOptions::spill; empty: none
   std::uint32_t directory_mode = 0700;  // CacheOptions::spill_mode
+  std::string key_namespace, domain;    // whose chunks those in the directory are, where there is no Redis
+  std::uint64_t chunk_size = 0;         // that the manager cuts objects into
+  bool single_pass = false;
   std::shared_ptr<const std::vector<std::byte>> manifest;  // once ready
+  std::shared_ptr<const std::vector<std::byte>> hashes;    // DatasetOptions::hashes: once ready, with a directory and without Redis
 };
 
 // A chunk that no tier had, and where the manager has brought it: "redis", "directory" (by its hash, in hex), "source" (which no
@@ -83,6 +92,9 @@ class JobClient {
 
   // Has chunks of a ready job's dataset brought into the cache. Waits, for a minute at most. Throws SourceError, TimeoutError.
   virtual std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) const = 0;
+
+  // Makes heartbeats carry these counters (alnair::stats()) of processes that read for the job, in place of this process's own.
+  virtual void report(std::map<std::string, double> counters) = 0;
 
   // Deregisters the job, within `patience` at most, and ends the thread. Idempotent; never throws.
   virtual void close(std::chrono::milliseconds patience) = 0;

@@ -30,8 +30,8 @@ void TieredCache::Core::elect(Flights flights) {
   if (options_.cluster == nullptr) return fetch_from_source(std::move(flights));
   find_abroad(std::move(flights), [self = shared_from_this()](Flights missed) {
     Flights without_lease;
-    for (auto& flight : missed)
-      if (flight->origin->source().fills_shared_tiers()) without_lease.push_back(std::move(flight));
+    for (auto& flight : missed)  // a lease is for who will store what it fetches
+      if (!self->options_.keep || flight->origin->source().fills_shared_tiers()) without_lease.push_back(std::move(flight));
     std::erase(missed, nullptr);
     self->fetch_from_source(std::move(without_lease));
     if (!missed.empty()) self->lease(std::move(missed));

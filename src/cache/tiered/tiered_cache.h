@@ -78,7 +78,7 @@ class TieredCache {
     std::vector<std::shared_ptr<Tier>> shared;   // all nodes'; asked after those
     std::shared_ptr<Cluster> cluster;            // null: the node arranges nothing with others
     std::vector<LockFile*> locks;                // chunks are spread over them; none: single-flight in this process only
-    bool keep = true;                            // false: node memory's transit area only (usecache=False)
+    bool keep = true;                            // false: fills node memory's transit area only (usecache=False, single_pass)
     std::uint64_t fill_queue_bytes = 256ull << 20;     // that wait for the lower tiers outside of node memory
     std::uint64_t fill_patient_bytes = 1024ull << 20;  // likewise, in node memory; at most a quarter of it
     std::uint64_t landing_bytes = 64ull << 20;         // that have come and are not in node memory yet; as much where it has no room

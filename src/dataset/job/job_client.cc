@@ -4,7 +4,7 @@
 // 3. look every moment how far the registration is; when it is ready, fetch the manifest;
 // 4. send heartbeats with what was read, every ten seconds, or three in a token's life.
 // Where the manager does not answer it tries again, ever more seldom. A failed registration is begun again after a
-// while.
+// while. Who registers again asks for the same id, and names the passwords of its user in Redis that processes still have.
 #include "alnair/dataset/job_client.h"
 
 #include <fmt/format.h>
@@ -16,12 +16,15 @@
 #include <thread>
 
 #include "alnair/core/error.h"
-#include "alnair/core/stats.h"
+#include "alnair/core/hash.h"
 #include "core/block_signals.h"
 #include "core/fork.h"
 #include "core/log.h"
 #include "core/percent.h"
 #include "dataset/job/manager_api.h"
+#include "dataset/job/use_reporter.h"
+#include "redis/url.h"
+#include "s3/sigv4.h"
 
 namespace alnair {
 namespace {
@@ -35,6 +38,8 @@ constexpr Milliseconds kFirstLook{20}, kLongestLook{1'000};  // between looks at
 constexpr Milliseconds kFailedAgain{30'000};
 constexpr Milliseconds kHeartbeat{10'000};
 constexpr std::chrono::seconds kMissPatience{60};
+constexpr std::size_t kEarlierPasswords = 4;  // of Redis, that are still to do
+constexpr std::size_t kHashesPage = 1 << 20;  // bytes; what an answer of the manager has at most
 
 json connect_body(const ManagerOptions& options) {
   json body = {{"name", options.username}, {"password", options.password}};
@@ -62,7 +67,19 @@ json job_body(const JobOptions& job) {
            {{"usecache", job.usecache},
             {"maxmemory", job.maxmemory},
             {"durabilityindisk", job.durabilityindisk},
-            {"lazyloading", job.lazyloading}}}};
+            {"lazyloading", job.lazyloading}}},
+          {"single_pass", job.single_pass}};
+}
+
+// As the manager knows a password: SHA-256, in hex. Empty: the URL has none.
+std::string password_hash(const std::string& redis_url) {
+  if (redis_url.empty()) return "";
+  try {
+    const std::string password = redis::parse_url(redis_url).password;
+    return password.empty() ? "" : hex(sha256(password));
+  } catch (const ConfigError&) {  // what somebody has left
+    return "";
+  }
 }
 
 // What a client shares with its thread; a forked child abandons it.
@@ -73,7 +90,9 @@ class Worker {
         job_(job),
         on_change_(std::move(changed)),
         api_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key),
+        earlier_id_(job.earlier_id),
         questions_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key) {
+    remember_password(job.earlier_redis);
     api_.set_interrupt([this] {
       const std::lock_guard lock(mutex_);
       if (stopping_) throw CancelledError("the job is closed");
@@ -92,6 +111,11 @@ class Worker {
     changed_.wait_for(lock, patience,
                       [&] { return stopping_ || status_.state == "ready" || status_.state == "failed"; });
     return status_;
+  }
+
+  void report(std::map<std::string, double> counters) {
+    const std::lock_guard lock(mutex_);
+    counters_ = std::move(counters);
   }
 
   std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) {
@@ -174,14 +198,15 @@ class Worker {
       session_ = api_.call(HttpMethod::kPost, "/v1/connect", "", connect_body(options_)).at("token");
     if (token_.empty() && !id_.empty()) token_ = session_;  // a session revives its client's job
     if (id_.empty()) {
-      const json job = api_.call(HttpMethod::kPost, "/v1/jobs", used_ = session_, job_body(job_));
+      const json job = api_.call(HttpMethod::kPost, "/v1/jobs", used_ = session_, registration());
       id_ = job.at("id");
       token_ = job.at("token");
       redis_ = text(job.at("cache"), "redis");
+      remember_password(redis_);
       look_ = kFirstLook;
       update(job);
     } else if (const std::string state = status().state; state == "ready") {
-      const json beat = api_.call(HttpMethod::kPost, "/v1/jobs/" + id_ + "/heartbeat", used_ = token_, report());
+      const json beat = api_.call(HttpMethod::kPost, "/v1/jobs/" + id_ + "/heartbeat", used_ = token_, heartbeat());
       token_life_ = std::chrono::seconds(beat.at("token_life_s").get<std::int64_t>());
     } else if (state == "failed") {
       api_.call(HttpMethod::kDelete, "/v1/jobs/" + id_, used_ = token_, nullptr);
@@ -196,14 +221,27 @@ class Worker {
     return std::exchange(look_, std::min(2 * look_, kLongestLook));
   }
 
-  // Counters of what this process and its children have read; a daemon reads nothing.
-  static json report() {
-    auto counters = stats();
-    if (counters["reads"] == 0) return json::object();
-    std::erase_if(counters, [](const auto& counter) {
-      return counter.second == 0 || counter.first.find("_latency_") != std::string::npos;
-    });
-    return {{"report", {{"counters", counters}}}};
+  json registration() const {
+    json body = job_body(job_);
+    if (!earlier_id_.empty()) body["again"] = {{"id", earlier_id_}, {"redis_hashes", passwords_}};
+    return body;
+  }
+
+  void remember_password(const std::string& redis_url) {
+    std::string hash = password_hash(redis_url);
+    if (hash.empty() || std::find(passwords_.begin(), passwords_.end(), hash) != passwords_.end()) return;
+    if (passwords_.size() == kEarlierPasswords) passwords_.erase(passwords_.begin());
+    passwords_.push_back(std::move(hash));
+  }
+
+  // What this process has read, or a daemon's jobs.
+  json heartbeat() const {
+    json report = use_of_this_process();
+    {
+      const std::lock_guard lock(mutex_);
+      if (!counters_.empty()) report = {{"counters", counters_}};
+    }
+    return report.empty() ? json::object() : json{{"report", report}};
   }
 
   void update(const json& job) {
@@ -222,12 +260,28 @@ class Worker {
     next.redis = redis_;
     next.directory = text(cache, "directory");
     next.directory_mode = cache.at("directory_mode");
+    next.key_namespace = text(cache, "namespace");
+    next.domain = text(cache, "domain");
+    next.chunk_size = job.at("policy").at("chunk_size");
+    next.single_pass = job_.single_pass;
     token_life_ = std::chrono::seconds(job.at("token_life_s").get<std::int64_t>());
     if (next.state == "ready") {
       const View blob = api_.download("/v1/jobs/" + id_ + "/manifest", token_);
       next.manifest = std::make_shared<const std::vector<std::byte>>(blob.bytes().begin(), blob.bytes().end());
+      if (next.redis.empty() && !next.directory.empty()) next.hashes = known_hashes();
     }
     set(std::move(next));
+  }
+
+  // Without Redis nothing else tells which content hashes the chunks in the directory have.
+  std::shared_ptr<const std::vector<std::byte>> known_hashes() {
+    std::vector<std::byte> hashes;
+    for (;;) {
+      const View page = api_.download(
+          fmt::format("/v1/jobs/{}/hashes?from={}", id_, hashes.size() / sizeof(ContentHash::bytes)), token_);
+      hashes.insert(hashes.end(), page.bytes().begin(), page.bytes().end());
+      if (page.size() < kHashesPage) return std::make_shared<const std::vector<std::byte>>(std::move(hashes));
+    }
   }
 
   // What an error means, and how long to wait.
@@ -256,6 +310,7 @@ class Worker {
   }
 
   void forget_job() {
+    earlier_id_ = id_;
     id_.clear();
     token_.clear();
     JobStatus next = status();
@@ -298,6 +353,8 @@ class Worker {
   std::string session_, id_, token_;
   std::string redis_;  // how the job reaches Redis: said at its registration only
   std::string used_;  // the token of the last call
+  std::string earlier_id_;               // of the registration before
+  std::vector<std::string> passwords_;  // hashes of those that were had for Redis, the last one last
   Milliseconds look_ = kFirstLook;
   Milliseconds token_life_{60'000};
   mutable std::mutex mutex_;
@@ -305,6 +362,7 @@ class Worker {
   ManagerApi questions_;  // of any thread
   JobStatus status_;         // guarded by mutex_
   std::string known_token_;  // likewise
+  std::map<std::string, double> counters_;  // likewise; of other processes
   bool stopping_ = false;  // likewise
   std::thread thread_;
 };
@@ -321,6 +379,10 @@ class ThreadedJobClient final : public JobClient {
 
   JobStatus status() const override { return worker_->status(); }
   JobStatus wait(Milliseconds patience) const override { return worker_->wait(patience); }
+
+  void report(std::map<std::string, double> counters) override {
+    if (!is_foreign()) worker_->report(std::move(counters));
+  }
 
   std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) const override {
     if (is_foreign()) throw SourceError("a forked child cannot ask the manager");
@@ -355,11 +417,15 @@ void JobClient::configure(DatasetOptions& options) const {
   if (now.manifest == nullptr) return;
   options.version = now.version;
   options.manifest = now.manifest;
-  if (!options.cache.use_cache || now.redis.empty() || !options.cache.redis.empty()) return;
+  options.cache.single_pass |= now.single_pass;
+  if (!options.cache.use_cache || !options.cache.redis.empty()) return;
   options.cache.redis = now.redis;
   if (!options.cache.spill.empty() || now.directory.empty()) return;
   options.cache.spill = {now.directory};
   options.cache.spill_mode = now.directory_mode;
+  options.cache.spill_namespace = now.key_namespace;
+  options.cache.spill_domain = now.domain;
+  if (options.cache.chunk_size == now.chunk_size) options.hashes = now.hashes;
 }
 
 }  // namespace alnair

@@ -1,16 +1,14 @@
 #include "dataset/job/miss_source.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -19,9 +17,9 @@
 
 #include "alnair/core/error.h"
 #include "core/block_signals.h"
-#include "core/file.h"
 #include "core/fork.h"
 #include "core/percent.h"
+#include "dataset/job/daemon_socket.h"
 #include "http/client.h"
 
 namespace alnair {
@@ -31,7 +29,6 @@ using nlohmann::json;
 
 constexpr std::size_t kMostChunks = 256;  // of one question
 constexpr int kAttempts = 3;              // tiers may have dropped a chunk by the time that it is read there
-constexpr timeval kPatience{120, 0};      // for an answer; the daemon's own is shorter
 
 struct Wanted {
   ReadRequest request;
@@ -44,84 +41,6 @@ struct Wanted {
 using WantedPtr = std::shared_ptr<Wanted>;
 
 std::exception_ptr failure(const std::string& what) { return std::make_exception_ptr(SourceError(what)); }
-
-class Daemon {
- public:
-  explicit Daemon(std::string path) : path_(std::move(path)) {}
-
-  // Throws SourceError. A connection that has ended is made anew, once.
-  json ask(const json& question) {
-    const std::string line = question.dump() + "\n";
-    for (int attempt = 0;; ++attempt) {
-      try {
-        if (!socket_) connect();
-        return exchange(line);
-      } catch (const SourceError&) {
-        set({});
-        buffer_.clear();
-        if (attempt > 0) throw;
-      }
-    }
-  }
-
-  // Ends what goes on; from another thread.
-  void stop() {
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-    if (socket_) shutdown(socket_.get(), SHUT_RDWR);
-  }
-
- private:
-  void set(FileDescriptor socket) {
-    const std::lock_guard lock(mutex_);
-    if (stopped_) throw CancelledError("the dataset was closed");
-    socket_ = std::move(socket);
-  }
-  [[noreturn]] void fail(const char* what) const {
-    throw SourceError(fmt::format("{}: the manager's daemon {}: {}", path_, what, std::strerror(errno)));
-  }
-
-  void connect() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path_.size() >= sizeof address.sun_path)
-      throw ConfigError(fmt::format("{}: longer than a socket's path may be", path_));
-    std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
-    FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!socket) fail("cannot be asked");
-    setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-      fail("does not answer");
-    set(std::move(socket));
-  }
-
-  json exchange(std::string_view line) {
-    while (!line.empty()) {
-      const ssize_t sent = send(socket_.get(), line.data(), line.size(), MSG_NOSIGNAL);
-      if (sent < 0 && errno == EINTR) continue;
-      if (sent <= 0) fail("went away");
-      line.remove_prefix(static_cast<std::size_t>(sent));
-    }
-    std::size_t end;
-    while ((end = buffer_.find('\n')) == std::string::npos) {
-      char part[1 << 16];
-      const ssize_t count = recv(socket_.get(), part, sizeof part, 0);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) fail("went away");
-      buffer_.append(part, static_cast<std::size_t>(count));
-    }
-    json answer = json::parse(buffer_.substr(0, end), nullptr, false);
-    buffer_.erase(0, end + 1);
-    if (!answer.is_object()) throw SourceError(fmt::format("{}: what answers there is no daemon of a manager", path_));
-    return answer;
-  }
-
-  const std::string path_;
-  std::string buffer_;
-  std::mutex mutex_;
-  bool stopped_ = false;
-  FileDescriptor socket_;  // replaced under mutex_
-};
 
 // Of one process: a queue, and a thread that asks for all that waits in it together.
 class Asker : public std::enable_shared_from_this<Asker> {
@@ -197,12 +116,26 @@ class Asker : public std::enable_shared_from_this<Asker> {
     const json answer = daemon_.ask({{"chunks", chunks}});
     if (answer.contains("failure")) throw SourceError(answer.at("failure").get<std::string>());
     const json& places = answer.at("chunks");
+    look_for_new_segments(places);
     std::size_t next = 0;
     for (const WantedPtr& wanted : batch) {
       std::vector<json> mine;
       for (std::size_t i = 0; i < wanted->chunks(); ++i) mine.push_back(places.at(next++));
       read(wanted, mine);
     }
+  }
+
+  // A host finds the others' segments now and then; what the manager has just written is to be found now.
+  void look_for_new_segments(const json& places) {
+    std::vector<ContentHash> hashes;
+    for (const json& place : places)
+      if (place.at("state") == "directory")
+        if (const auto hash = ContentHash::from_hex(place.at("hash").get<std::string>())) hashes.push_back(*hash);
+    const auto directory = options_.redis_and_directory().second;
+    if (hashes.empty() || directory == nullptr) return;
+    const std::unique_ptr<bool[]> present(new bool[hashes.size()]());
+    directory->contains(hashes, {present.get(), hashes.size()});
+    if (!std::all_of(present.get(), present.get() + hashes.size(), std::identity())) directory->durable(hashes, {present.get(), hashes.size()});
   }
 
   void read(const WantedPtr& wanted, const std::vector<json>& places) {
@@ -232,7 +165,7 @@ class Asker : public std::enable_shared_from_this<Asker> {
     const auto [redis, directory] = options_.redis_and_directory();
     for (std::size_t i = 0; i < places.size(); ++i) {
       const auto hash = ContentHash::from_hex(places[i].at("hash").get<std::string>());
-      const auto& tier = places[i].at("state") == "redis" ? redis : directory;
+      const std::shared_ptr<Tier> tier = places[i].at("state") == "redis" ? redis : directory;
       const auto arrived = [self = shared_from_this(), reading, i](std::optional<View> view) {
         reading->parts[i] = std::move(view);
         if (--reading->left == 0) self->assemble(reading->wanted, std::move(reading->parts));
@@ -295,7 +228,7 @@ class Asker : public std::enable_shared_from_this<Asker> {
   static void end(Wanted& wanted, ReadResult result) { std::exchange(wanted.done, {})(std::move(result)); }
 
   const MissSourceOptions options_;
-  Daemon daemon_;                     // the thread's
+  DaemonSocket daemon_;               // the thread's
   std::shared_ptr<HttpClient> http_;  // likewise
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -1,10 +1,7 @@
 // The object source of a job without S3 credentials: it asks the daemon beside it, which asks the manager, which brings what is
 // asked for into the tiers that all nodes share, or says where else it can be had.
 //
-// On the daemon's Unix socket a question and its answer are a line of JSON each; keys are percent-encoded:
-//
-//   {"chunks": [{"key": …, "chunk": NUMBER}, …]}
-//   {"chunks": [{"state": "redis"|"directory"|"source"|"failed", "hash": …, "url": …, "failure": …}, …]}   or   {"failure": …}
+// What is said on the daemon's socket is in daemon_socket.h.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +11,7 @@
 
 #include "alnair/cache/tier.h"
 #include "alnair/source/object_source.h"
+#include "cache/directory/directory_tier.h"
 
 namespace alnair {
 
@@ -22,7 +20,7 @@ struct MissSourceOptions {
   std::string socket;    // path of the daemon's
   std::uint64_t chunk_size = 0;
   // Where the manager puts chunks, in this process; either may be null.
-  std::function<std::pair<std::shared_ptr<Tier>, std::shared_ptr<Tier>>()> redis_and_directory;
+  std::function<std::pair<std::shared_ptr<Tier>, std::shared_ptr<DurableTier>>()> redis_and_directory;
 };
 
 // Lists nothing: its dataset is opened with a manifest. Survives fork().

@@ -8,6 +8,7 @@
 
 #include "alnair/core/error.h"
 #include "core/log.h"
+#include "manager/server/log_lines.h"
 
 namespace alnair::manager {
 namespace {
@@ -43,6 +44,7 @@ Api::Api(Services services) : services_(std::move(services)) {
 }
 
 Response Api::handle(const Request& request) {
+  const LogOfRequest logged(request.id);
   const auto start = std::chrono::steady_clock::now();
   const Route* route = nullptr;
   Response response;
@@ -73,7 +75,7 @@ Response Api::handle(const Request& request) {
   metrics_.count(name, response.status, time);
   if (response.status < 400 && request.method != "GET" && name.find("heartbeat") == std::string::npos)
     level = LogLevel::kInfo;
-  log(level, "request {} from {}: {} -> {} in {:.1f} ms{}{}", request.id, request.peer, name, response.status,
+  log(level, "{} from {} -> {} in {:.1f} ms{}{}", name, request.peer, response.status,
       std::chrono::duration<double, std::milli>(time).count(), failure.empty() ? "" : ": ", failure);
   return response;
 }

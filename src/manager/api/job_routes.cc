@@ -1,6 +1,7 @@
 // Jobs: register, look at, keep alive, deregister; their manifests.
 #include <fmt/format.h>
 
+#include <charconv>
 #include <semaphore>
 
 #include "core/percent.h"
@@ -15,6 +16,7 @@ namespace {
 constexpr std::size_t kMostKeys = 100'000;
 constexpr std::size_t kLongestKey = 1024;  // S3's own limit
 constexpr std::size_t kMostMisses = 1024;  // of a request
+constexpr std::uint64_t kHashesAtOnce = 32'768;  // 1 MiB
 constexpr std::chrono::milliseconds kMissPatience{200};
 constexpr std::uint64_t kMostMinutes = 100ull * 366 * 24 * 60;
 
@@ -52,6 +54,21 @@ std::string object_text(const nlohmann::json* object, std::size_t longest, const
   return text;
 }
 
+bool is_hex(const std::string& text, std::size_t digits) {
+  return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+void read_earlier(const nlohmann::json* object, JobRequest& request) {
+  if (object == nullptr) return;
+  Fields fields(*object, "again");
+  request.earlier_id = fields.text("id", 24);
+  request.earlier_redis_hashes = fields.texts("redis_hashes", 8, 64);
+  fields.end();
+  if (!is_hex(request.earlier_id, 24)) throw Problem(422, "invalid-field", "again.id: expected the id of a job");
+  for (const std::string& hash : request.earlier_redis_hashes)
+    if (!is_hex(hash, 64)) throw Problem(422, "invalid-field", "again.redis_hashes: expected SHA-256 in lower-case hex");
+}
+
 Response register_job(Services& services, const Call& call) {
   const auto body = parse_body(call.request.body, call.request.content_type);
   Fields fields(body, "");
@@ -62,9 +79,10 @@ Response register_job(Services& services, const Call& call) {
   request.qos = qos(fields.object("qos", false));
   request.single_pass = fields.boolean("single_pass").value_or(false);
   request.resources = object_text(fields.object("resources", false), 16 << 10, "resources");
+  read_earlier(fields.object("again", false), request);
   fields.end();
   const RegisteredJob registered = services.jobs.register_job(call.client, request);
-  auto answer = to_json(registered.job, services.config);
+  auto answer = to_json(registered.job, services);
   answer["token"] = registered.token;
   if (!registered.redis_url.empty()) answer["cache"]["redis"] = registered.redis_url;
   Response response = json_response(202, answer);
@@ -79,7 +97,8 @@ Response heartbeat(Services& services, const Call& call) {
   fields.end();
   const std::string text = report == nullptr ? "" : object_text(report, 16 << 10, "report");
   const JobView job = services.jobs.heartbeat(call.parameters.front(), text);
-  if (report != nullptr) services.usage.reported(job.record.id, *report, std::chrono::steady_clock::now());
+  if (report != nullptr)
+    services.jobs.used(job.record.id, services.usage.reported(job.record.id, *report, std::chrono::steady_clock::now()));
   return json_response(200, {{"id", job.record.id},
                              {"state", to_string(job.record.state)},
                              {"version", job.record.version},
@@ -101,9 +120,23 @@ Response manifest(Services& services, const Call& call) {
   return response;
 }
 
-// Few requests wait at once, so that workers stay free for others; the others ask again.
+// A page of the content hashes of the dataset's chunks.
+Response hashes(Services& services, const Call& call) {
+  const auto given = call.request.query.find("from");
+  const std::string text = given == call.request.query.end() ? "0" : given->second;
+  std::uint64_t first = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), first);
+  if (error != std::errc() || end != text.data() + text.size())
+    throw Problem(422, "invalid-field", "from: expected the number of a chunk");
+  Response response;
+  response.content_type = "application/octet-stream";
+  response.body = services.jobs.hashes(call.parameters.front(), first, kHashesAtOnce);
+  return response;
+}
+
+// So few requests wait at once that workers (ServerOptions) stay free for others; those beyond ask again.
 Response misses(Services& services, const Call& call) {
-  static std::counting_semaphore<> waiting{2};
+  static std::counting_semaphore<> waiting{16};
   const auto body = parse_body(call.request.body, call.request.content_type);
   Fields fields(body, "");
   std::vector<MissedChunk> chunks;
@@ -149,14 +182,15 @@ std::vector<Route> job_routes(Services& services) {
       {"GET", "/v1/jobs", Access::kClientOrAdmin,
        [&](const Call& call) {
          auto list = nlohmann::json::array();
-         for (const JobView& job : services.jobs.list(call.client)) list.push_back(to_json(job, services.config));
+         for (const JobView& job : services.jobs.list(call.client)) list.push_back(to_json(job, services));
          return json_response(200, {{"jobs", list}});
        }},
       {"GET", "/v1/jobs/{id}", Access::kOwner,
        [&](const Call& call) {
-         return json_response(200, to_json(services.jobs.get(call.parameters.front()), services.config));
+         return json_response(200, to_json(services.jobs.get(call.parameters.front()), services));
        }},
       {"GET", "/v1/jobs/{id}/manifest", Access::kOwner, [&](const Call& call) { return manifest(services, call); }},
+      {"GET", "/v1/jobs/{id}/hashes", Access::kOwner, [&](const Call& call) { return hashes(services, call); }},
       {"POST", "/v1/jobs/{id}/heartbeat", Access::kOwner, [&](const Call& call) { return heartbeat(services, call); }},
       {"POST", "/v1/jobs/{id}/misses", Access::kOwner, [&](const Call& call) { return misses(services, call); }},
       {"DELETE", "/v1/jobs/{id}", Access::kOwner,

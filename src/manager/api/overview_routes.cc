@@ -26,7 +26,7 @@ std::vector<Row> first_rows(std::vector<Row> all, const Before& before) {
   return all;
 }
 
-json to_json(const JobView& job, const Usage& usage) {
+json to_json(const JobView& job, const ChunkUse& usage) {
   const JobRecord& record = job.record;
   return {{"id", record.id},
           {"name", record.name},
@@ -46,7 +46,7 @@ json to_json(const JobView& job, const Usage& usage) {
 
 json jobs(const std::vector<JobView>& all, const UsageTotals& usage) {
   std::map<std::string, std::uint64_t> states;
-  std::vector<std::pair<const JobView*, Usage>> rows;
+  std::vector<std::pair<const JobView*, ChunkUse>> rows;
   for (const JobView& job : all) {
     ++states[to_string(job.record.state)];
     rows.emplace_back(&job, usage.of(job.record.id));
@@ -58,6 +58,8 @@ json jobs(const std::vector<JobView>& all, const UsageTotals& usage) {
   for (const auto& [job, told] : rows) shown.push_back(to_json(*job, told));
   return {{"total", all.size()}, {"states", states}, {"shown", shown}};
 }
+
+json number_or_null(const std::optional<std::uint64_t>& number) { return number ? json(*number) : json(nullptr); }
 
 json datasets(const std::vector<Jobs::DatasetView>& all) {
   std::uint64_t bytes = 0;
@@ -73,7 +75,12 @@ json datasets(const std::vector<Jobs::DatasetView>& all) {
                      {"client", record.client},
                      {"objects", record.objects},
                      {"bytes", record.bytes},
-                     {"cached_bytes", dataset.copy ? json(dataset.copy->cached_bytes()) : json(nullptr)},
+                     {"cached_bytes", number_or_null(dataset.cached_bytes())},
+                     {"redis_bytes", dataset.redis_bytes},
+                     {"directory_bytes", dataset.directory_bytes},
+                     {"capacity_bytes", number_or_null(dataset.capacity_bytes)},
+                     {"hits", record.use.cache_hits()},
+                     {"misses", record.use.source_hits()},
                      {"jobs", dataset.jobs.size()},
                      {"last_use_ms", record.last_use_ms},
                      {"pinned_until_ms", record.pinned_until_ms}});
@@ -109,18 +116,24 @@ json nodes(const std::vector<JobView>& all) {
   return {{"total", total}, {"shown", shown}};
 }
 
-// Of the chunks that were read between two samples.
+// Of the chunks that were read between two samples: all, and of those that each tier was asked for.
 json history(const std::deque<UsageTotals::Sample>& samples) {
   auto points = json::array();
   for (std::size_t i = 1; i < samples.size(); ++i) {
-    const Usage &before = samples[i - 1].total, &now = samples[i].total;
+    const ChunkUse &before = samples[i - 1].total, &now = samples[i].total;
     const double hits = now.cache_hits() - before.cache_hits(), misses = now.source_hits() - before.source_hits();
-    if (hits + misses > 0) points.push_back({{"time_ms", samples[i].time_ms}, {"ratio", hits / (hits + misses)}});
+    if (hits + misses <= 0) continue;
+    auto by_tier = json::array();
+    for (std::size_t tier = 0; tier < kUsageTiers.size() - 1; ++tier) {
+      const double found = now.hits[tier] - before.hits[tier], absent = now.misses[tier] - before.misses[tier];
+      by_tier.push_back(found + absent > 0 ? json(found / (found + absent)) : json(nullptr));
+    }
+    points.push_back({{"time_ms", samples[i].time_ms}, {"ratio", hits / (hits + misses)}, {"tiers", by_tier}});
   }
   return points;
 }
 
-json tiers(const Usage& usage, const Domains::Usage& shared) {
+json tiers(const ChunkUse& usage, const Domains::Usage& shared) {
   const auto known = [](std::uint64_t bytes) { return bytes == 0 ? json(nullptr) : json(bytes); };
   // What nodes keep for themselves, they do not tell.
   const std::pair<const char*, TierUsage> all[] = {{"node memory", {}},
@@ -146,7 +159,7 @@ Response overview(Services& services, const Call& call) {
                  {"datasets", datasets(services.jobs.datasets(call.client))},
                  {"nodes", nodes(all)}};
   if (call.admin) {  // sums over all clients
-    const Usage usage = services.usage.total();
+    const ChunkUse usage = services.usage.total();
     answer["usage"] = {{"reads", usage.reads},
                        {"hits", usage.cache_hits()},
                        {"misses", usage.source_hits()},
@@ -155,7 +168,7 @@ Response overview(Services& services, const Call& call) {
                        {"stalled_s", usage.stalled_s}};
     const Domains::Usage shared = services.cache.last_usage();
     answer["tiers"] = tiers(usage, shared);
-    if (shared.redis && shared.directory) answer["flusher"] = {{"unflushed_bytes", shared.unflushed_bytes}};
+    if (shared.redis && shared.directory) answer["flusher"] = {{"unflushed_bytes", shared.unflushed_bytes}, {"unflushed_s", shared.unflushed_s}};
     answer["history"] = history(services.usage.history());
   }
   return json_response(200, answer);

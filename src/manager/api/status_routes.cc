@@ -36,6 +36,10 @@ std::string gauge(const char* name, const char* help, std::uint64_t value) {
 std::string metrics_text(Services& services, const HttpMetrics& metrics) {
   const Totals sum = totals(services);
   std::string text = metrics.text();
+  std::string tier_bytes = "# HELP alnair_manager_tier_used_bytes Bytes in use, by shared tier.\n"
+                           "# TYPE alnair_manager_tier_used_bytes gauge\n";
+  std::string tier_limits = "# HELP alnair_manager_tier_limit_bytes Its limit; 0: none.\n"
+                            "# TYPE alnair_manager_tier_limit_bytes gauge\n";
   text += "# HELP alnair_manager_jobs Live jobs by state.\n# TYPE alnair_manager_jobs gauge\n";
   for (const auto& [state, count] : sum.jobs)
     text += fmt::format("alnair_manager_jobs{{state=\"{}\"}} {}\n", state, count);
@@ -52,7 +56,7 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
       "alnair_manager_listings_total {}\n",
       services.listings.begun());
   // What live jobs and those of before have told since the manager's start.
-  const Usage usage = services.usage.total();
+  const ChunkUse usage = services.usage.total();
   text += "# HELP alnair_manager_job_hits_total Chunks that jobs found, by tier; source: fetched from S3.\n"
           "# TYPE alnair_manager_job_hits_total counter\n";
   for (std::size_t i = 0; i < kUsageTiers.size(); ++i)
@@ -61,6 +65,18 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
       "# HELP alnair_manager_job_stalled_seconds_total Seconds that jobs waited for data.\n"
       "# TYPE alnair_manager_job_stalled_seconds_total counter\nalnair_manager_job_stalled_seconds_total {}\n",
       usage.stalled_s);
+  const Domains::Usage shared = services.cache.last_usage();
+  for (const auto& [name, tier] : {std::pair{"redis", shared.redis}, {"directory", shared.directory}}) {
+    if (!tier) continue;
+    tier_bytes += fmt::format("alnair_manager_tier_used_bytes{{tier=\"{}\"}} {}\n", name, tier->used_bytes);
+    tier_limits += fmt::format("alnair_manager_tier_limit_bytes{{tier=\"{}\"}} {}\n", name, tier->limit_bytes);
+  }
+  text += tier_bytes + tier_limits;
+  text += gauge("alnair_manager_unflushed_bytes", "Bytes that only Redis has, and the directory not yet.", shared.unflushed_bytes);
+  text += fmt::format(
+      "# HELP alnair_manager_unflushed_seconds For how long there have been such bytes.\n"
+      "# TYPE alnair_manager_unflushed_seconds gauge\nalnair_manager_unflushed_seconds {:.1f}\n",
+      shared.unflushed_s);
   for (const auto& [name, value] : stats())  // of the library: S3 requests above all
     if (name.starts_with("s3_"))
       text += fmt::format("# TYPE alnair_{0}_total counter\nalnair_{0}_total {1}\n", name, value);
@@ -74,7 +90,10 @@ nlohmann::json to_json(const std::optional<TierUsage>& tier) {
 
 nlohmann::json tiers(Services& services) {
   const Domains::Usage usage = services.cache.usage();
-  return {{"redis", to_json(usage.redis)}, {"directory", to_json(usage.directory)}};
+  return {{"redis", to_json(usage.redis)},
+          {"directory", to_json(usage.directory)},
+          {"unflushed_bytes", usage.unflushed_bytes},
+          {"unflushed_s", usage.unflushed_s}};
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ json progress(const JobView& job) {
 }
 
 json to_json(const CopyStatus& copy) {
-  constexpr const char* kWork[] = {"copy", "check", "evict"};
+  constexpr const char* kWork[] = {"copy", "check", "evict", "look"};
   json result = {{"work", kWork[static_cast<int>(copy.work)]},
                  {"running", copy.running},
                  {"full", copy.full},
@@ -45,6 +45,18 @@ json to_json(const CopyStatus& copy) {
   return result;
 }
 
+// As it was when the dataset was last looked at, or is while it is copied.
+json cached(const Jobs::DatasetView& dataset) {
+  const auto bytes = dataset.cached_bytes();
+  if (!bytes) return nullptr;
+  const auto whole = static_cast<double>(dataset.record.bytes);
+  return {{"bytes", *bytes},
+          {"percent", whole == 0 ? 100.0 : 100.0 * static_cast<double>(*bytes) / whole},
+          {"redis_bytes", dataset.redis_bytes},
+          {"directory_bytes", dataset.directory_bytes},
+          {"looked_ms", dataset.record.looked_ms}};
+}
+
 json text_or_null(const std::string& text) { return text.empty() ? json(nullptr) : json(text); }
 
 }  // namespace
@@ -57,7 +69,7 @@ json to_json(const Datasource& source) {
           {"region", text_or_null(source.region)}};
 }
 
-json to_json(const JobView& job, const Config& config) {
+json to_json(const JobView& job, const Services& services) {
   const JobRecord& record = job.record;
   return {{"id", record.id},
           {"client", record.client},
@@ -74,8 +86,9 @@ json to_json(const JobView& job, const Config& config) {
           {"policy", {{"created_ms", record.created_ms}, {"chunk_size", record.chunk_size}}},
           {"cache",
            {{"domain", name_in_tiers(job.domain)},
-            {"directory", text_or_null(record.single_pass ? "" : config.backup_dir)},
-            {"directory_mode", directory_mode(config)},
+            {"namespace", services.cache.key_namespace()},
+            {"directory", text_or_null(services.config.backup_dir)},
+            {"directory_mode", directory_mode(services.config)},
             {"redis", nullptr}}},
           {"progress", progress(job)},
           {"copy", job.copy ? to_json(*job.copy) : json(nullptr)},
@@ -95,6 +108,9 @@ json to_json(const Jobs::DatasetView& dataset) {
           {"objects", record.objects},
           {"bytes", record.bytes},
           {"jobs", dataset.jobs},
+          {"cached", cached(dataset)},
+          {"capacity_bytes", dataset.capacity_bytes ? json(*dataset.capacity_bytes) : json(nullptr)},
+          {"use", to_json(record.use)},
           {"copy", dataset.copy ? to_json(*dataset.copy) : json(nullptr)},
           {"last_use_ms", record.last_use_ms},
           {"pinned_until_ms", record.pinned_until_ms},

@@ -3,13 +3,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "manager/config/config.h"
+#include "manager/api/api.h"
 #include "manager/service/jobs.h"
 
 namespace alnair::manager {
 
 nlohmann::json to_json(const Datasource& source);
-nlohmann::json to_json(const JobView& job, const Config& config);
+nlohmann::json to_json(const JobView& job, const Services& services);
 nlohmann::json to_json(const Jobs::DatasetView& dataset);
 nlohmann::json to_json(const MissAnswer& answer);
 

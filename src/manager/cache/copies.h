@@ -21,7 +21,7 @@
 
 namespace alnair::manager {
 
-enum class Work { kCopy, kCheck, kEvict };
+enum class Work { kCopy, kCheck, kEvict, kLook };
 
 // Opens a dataset version in its domain's tiers; may wait and throw.
 using OpenChunks = std::function<std::shared_ptr<DatasetChunks>()>;
@@ -48,6 +48,7 @@ struct CopyStatus {
   std::uint64_t failed_objects = 0;                   // that the source would not give
   std::uint64_t damaged_chunks = 0;                   // that a check found, and took away
   double elapsed_s = 0;
+  bool whole = false;  // all of the dataset was looked at
 
   std::uint64_t cached_bytes() const { return redis_bytes + directory_bytes; }
 };

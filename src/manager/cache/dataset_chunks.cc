@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <future>
 
 #include "dataset/registration.h"
@@ -82,6 +83,31 @@ void DatasetChunks::learn_hashes(const Interrupt& interrupt) {
     }
   }
   hashes_of(window);
+}
+
+void DatasetChunks::keep_hashes() {
+  if (node_->catalog != nullptr) node_->catalog->flush();
+}
+
+std::string DatasetChunks::known_hashes(std::uint64_t first, std::uint64_t most) {
+  constexpr std::size_t kSize = sizeof(ContentHash::bytes);
+  if (first >= chunking_->chunks()) return "";
+  most = std::min(most, chunking_->chunks() - first);
+  // The object whose chunks begin last at or before `first`.
+  std::uint64_t object = 0, behind = manifest_->size();
+  while (behind - object > 1) {
+    const std::uint64_t middle = object + (behind - object) / 2;
+    (chunking_->ordinal(middle, 0) <= first ? object : behind) = middle;
+  }
+  std::vector<ChunkOf> window;
+  for (std::uint64_t chunk = first - chunking_->ordinal(object, 0); window.size() < most; ++object, chunk = 0)
+    for (; chunk < chunking_->chunks_of(manifest_->object_size(object)) && window.size() < most; ++chunk)
+      window.push_back({object, chunk});
+  const auto hashes = hashes_of(window);
+  std::string bytes(kSize * window.size(), '\0');
+  for (std::size_t i = 0; i < hashes.size(); ++i)
+    if (hashes[i]) std::memcpy(bytes.data() + kSize * i, hashes[i]->bytes.data(), kSize);
+  return bytes;
 }
 
 std::vector<FoundChunk> DatasetChunks::find(std::span<const ChunkOf> chunks) {

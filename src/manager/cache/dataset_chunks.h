@@ -63,6 +63,11 @@ class DatasetChunks {
   // Asks for the hashes of all chunks: what is known is named in the directory. Throws only what `interrupt` throws.
   void learn_hashes(const Interrupt& interrupt);
 
+  void keep_hashes();  // waits until the catalog has those that bring() has learned
+
+  // The content hashes from that chunk on, counted through the manifest: 32 bytes each, zeros where none is known.
+  std::string known_hashes(std::uint64_t first, std::uint64_t most);
+
  private:
   std::vector<ChunkId> ids_of(std::span<const ChunkOf> chunks) const;
   std::vector<std::optional<ContentHash>> hashes_of(std::span<const ChunkOf> chunks);

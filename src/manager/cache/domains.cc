@@ -57,7 +57,15 @@ Domains::Usage Domains::usage() {
     const TierUsage own = node->spill->usage();
     usage.directory->used_bytes += own.used_bytes;
     usage.directory->limit_bytes += own.limit_bytes;
-    if (node->flusher != nullptr) usage.unflushed_bytes += node->flusher->last_round().dirty_bytes;
+    const std::uint64_t dirty = node->flusher == nullptr ? 0 : node->flusher->last_round().dirty_bytes;
+    if (dirty == 0) {
+      unflushed_since_.erase(domain);
+      continue;
+    }
+    usage.unflushed_bytes += dirty;
+    const auto now = std::chrono::steady_clock::now();
+    const auto since = unflushed_since_.try_emplace(domain, now).first->second;
+    usage.unflushed_s = std::max(usage.unflushed_s, std::chrono::duration<double>(now - since).count());
   }
   return usage;
 }
@@ -72,7 +80,7 @@ std::shared_ptr<Node> Domains::node(const std::string& domain) {
                      .durability = CacheOptions().spill_durability};
   if (redis_ != nullptr) spill.key_namespace = redis_->options().key_namespace;
   if (!options_.directory.empty()) spill.directories.push_back(options_.directory);
-  return node = open_sharing_node(redis_, std::move(spill), catalog_);
+  return node = open_sharing_node(redis_, std::move(spill), options_.flusher, catalog_);
 }
 
 void Domains::tend() {

@@ -4,6 +4,7 @@
 // Thread-safe.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@ class Domains {
     std::string directory;  // that nodes share; empty: none
     std::uint32_t directory_mode = 0700;
     std::uint64_t directory_limit = 0;  // bytes of each domain; 0: a tenth of the disk stays free
+    Flusher::Options flusher = {};
   };
   // Waits for Redis, for a few seconds. Throws ConfigError or AccessError for what no waiting mends.
   Domains(Options options, std::shared_ptr<Catalog> catalog);
@@ -35,6 +37,7 @@ class Domains {
   struct Usage {
     std::optional<TierUsage> redis, directory;
     std::uint64_t unflushed_bytes = 0;  // that only Redis had when the flushers last looked
+    double unflushed_s = 0;             // for how long there has been something that only Redis had
   };
   Usage usage();
 
@@ -49,6 +52,7 @@ class Domains {
   const std::shared_ptr<redis::Client> redis_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Node>> nodes_;
+  std::map<std::string, std::chrono::steady_clock::time_point> unflushed_since_;  // by domain
 };
 
 // A domain as it is in the names of keys and directories: itself where it may be, else named by its hash. Different domains

@@ -6,9 +6,20 @@
 #include "alnair/dataset/dataset.h"
 #include "core/log.h"
 #include "dataset/registration.h"
+#include "manager/cache/walk.h"
 #include "manager/http/message.h"
 
 namespace alnair::manager {
+
+namespace {
+
+RedisUsers::User user_of(const JobRecord& job, const std::string& domain) {
+  RedisUsers::User user{{job.redis_hash}, name_in_tiers(domain), job.single_pass};
+  user.password_hashes.insert(user.password_hashes.end(), job.earlier_redis_hashes.begin(), job.earlier_redis_hashes.end());
+  return user;
+}
+
+}  // namespace
 
 JobCache::JobCache(Options options, std::shared_ptr<Catalog> catalog, OpenSource open_source, Presign presign)
     : options_(std::move(options)),
@@ -45,14 +56,14 @@ std::string JobCache::redis_url(const std::string& job, const std::string& domai
 void JobCache::admit(const JobRecord& job, const std::string& domain) {
   if (!users_ || job.redis_hash.empty()) return;
   try {
-    users_->add(job.id, {job.redis_hash, name_in_tiers(domain), job.single_pass});
+    users_->add(job.id, user_of(job, domain));
   } catch (const AccessError& error) {
     log(LogLevel::kError, "job {} has no user in Redis: {}", job.id, error.what());
   }
 }
 
 void JobCache::know(const JobRecord& job, const std::string& domain) {
-  if (users_ && !job.redis_hash.empty()) users_->know(job.id, {job.redis_hash, name_in_tiers(domain), job.single_pass});
+  if (users_ && !job.redis_hash.empty()) users_->know(job.id, user_of(job, domain));
 }
 
 void JobCache::dismiss(const std::string& job) {
@@ -73,6 +84,14 @@ Domains::Usage JobCache::last_usage() const {
   return last_usage_;
 }
 
+std::optional<std::uint64_t> JobCache::capacity() const {
+  const Domains::Usage usage = last_usage();
+  std::uint64_t sum = 0;
+  for (const auto& tier : {usage.redis, usage.directory}) sum += tier ? tier->limit_bytes : 0;
+  const bool unlimited = usage.redis && usage.redis->limit_bytes == 0;
+  return sum == 0 || unlimited ? std::nullopt : std::optional(sum);
+}
+
 void JobCache::copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job,
                     const CopyPlan& plan, Copies::Done done) {
   if (copies_.start(dataset.id, job, plan, opener(dataset, domain), done)) return;
@@ -80,12 +99,23 @@ void JobCache::copy(const DatasetRecord& dataset, const std::string& domain, con
   copies_.start(dataset.id, job, plan, opener(dataset, domain), std::move(done));
 }
 
-void JobCache::work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan) {
+void JobCache::work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan, Copies::Done done) {
   if (!fillable())
     throw Problem(409, "no-cache", "the manager has no cache: neither [redis] url nor backup_dir is configured");
   if (dataset.version.empty()) throw Problem(409, "not-ready", "the dataset has not been listed yet", 1);
-  if (!copies_.start(dataset.id, "", plan, opener(dataset, domain), {}))
+  if (!copies_.start(dataset.id, "", plan, opener(dataset, domain), std::move(done)))
     throw Problem(409, "dataset-busy", "other work on the dataset goes on; cancel it, or wait for its end", 1);
+}
+
+CopyStatus JobCache::look(const DatasetRecord& dataset, const std::string& domain, const Interrupt& interrupt) {
+  CopyStatus status{.work = Work::kLook};
+  walk(*open(dataset, domain), {.work = Work::kLook},
+       {.change = [&](const std::function<void(CopyStatus&)>& change) { change(status); }, .check = interrupt});
+  return status;
+}
+
+std::string JobCache::key_namespace() const {
+  return domains_.redis() != nullptr ? domains_.redis()->options().key_namespace : SpillOptions().key_namespace;
 }
 
 std::shared_ptr<DatasetChunks> JobCache::open(const DatasetRecord& dataset, const std::string& domain) {

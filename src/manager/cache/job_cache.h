@@ -37,7 +37,9 @@ class JobCache {
 
   bool fillable() const { return domains_.fillable(); }
   Domains::Usage last_usage() const;  // as reconcile() found it: waits for nothing
+  std::optional<std::uint64_t> capacity() const;  // of all shared tiers together, likewise; none: unknown, or without limit
   bool makes_users() const { return users_.has_value(); }
+  std::string key_namespace() const;  // of all that is in the shared tiers
   Domains::Usage usage() { return domains_.usage(); }
 
   // The URL by which a job of that domain reaches Redis, with its password in it; empty: there is no Redis.
@@ -53,7 +55,9 @@ class JobCache {
   void copy(const DatasetRecord& dataset, const std::string& domain, const std::string& job, const CopyPlan& plan,
             Copies::Done done);
   // The same as `plan` says, for whoever asks. Problem: 409 other work goes on.
-  void work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan);
+  void work(const DatasetRecord& dataset, const std::string& domain, const CopyPlan& plan, Copies::Done done);
+  // How much of it is cached, and where. Waits. Throws as open(), and what `interrupt` throws.
+  CopyStatus look(const DatasetRecord& dataset, const std::string& domain, const Interrupt& interrupt);
   Copies& copies() { return copies_; }
   Misses& misses() { return misses_; }
   OpenChunks opener(const DatasetRecord& dataset, const std::string& domain) {

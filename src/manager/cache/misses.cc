@@ -41,15 +41,7 @@ std::vector<MissAnswer> Misses::answer(const DatasetRecord& dataset, const std::
                                        std::span<const MissedChunk> chunks, std::chrono::milliseconds patience) {
   const auto until = Clock::now() + patience;
   std::unique_lock lock(mutex_);
-  forget_old();
-  auto& slot = asked_[dataset.id + "@" + dataset.version];
-  if (slot == nullptr) {
-    slot = std::make_shared<Asked>();
-    slot->dataset = dataset;
-    slot->domain = domain;
-  }
-  const std::shared_ptr<Asked> asked = slot;
-  asked->last_use = Clock::now();
+  const std::shared_ptr<Asked> asked = asked_for(dataset, domain);
   if (asked->answers.size() > kAnswers || asked->last_use - asked->renewed > kAnswerLife) {
     std::erase_if(asked->answers, [](const auto& entry) { return entry.second.state != MissAnswer::State::kPending; });
     asked->renewed = asked->last_use;
@@ -71,6 +63,40 @@ std::vector<MissAnswer> Misses::answer(const DatasetRecord& dataset, const std::
     answers.push_back(found == asked->answers.end() ? MissAnswer() : found->second);
   }
   return answers;
+}
+
+std::string Misses::known_hashes(const DatasetRecord& dataset, const std::string& domain, std::uint64_t first,
+                                 std::uint64_t most) {
+  std::shared_ptr<Asked> asked;
+  {
+    const std::lock_guard lock(mutex_);
+    asked = asked_for(dataset, domain);
+  }
+  return chunks_of(*asked)->known_hashes(first, most);
+}
+
+// With mutex_ held.
+std::shared_ptr<Misses::Asked> Misses::asked_for(const DatasetRecord& dataset, const std::string& domain) {
+  forget_old();
+  auto& slot = asked_[dataset.id + "@" + dataset.version];
+  if (slot == nullptr) {
+    slot = std::make_shared<Asked>();
+    slot->dataset = dataset;
+    slot->domain = domain;
+  }
+  slot->last_use = Clock::now();
+  return slot;
+}
+
+std::shared_ptr<DatasetChunks> Misses::chunks_of(Asked& asked) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (asked.chunks != nullptr) return asked.chunks;
+  }
+  auto chunks = open_(asked.dataset, asked.domain);
+  const std::lock_guard lock(mutex_);
+  if (asked.chunks == nullptr) asked.chunks = std::move(chunks);
+  return asked.chunks;
 }
 
 void Misses::forget_old() {
@@ -101,17 +127,7 @@ void Misses::work() {
 void Misses::serve(Asked& asked, const std::vector<MissedChunk>& wanted) {
   std::vector<MissAnswer> answers;
   try {
-    std::shared_ptr<DatasetChunks> chunks;
-    {
-      const std::lock_guard lock(mutex_);
-      chunks = asked.chunks;
-    }
-    if (chunks == nullptr) chunks = open_(asked.dataset, asked.domain);
-    {
-      const std::lock_guard lock(mutex_);
-      if (asked.chunks == nullptr) asked.chunks = chunks;
-    }
-    answers = bring(*chunks, asked.dataset, wanted);
+    answers = bring(*chunks_of(asked), asked.dataset, wanted);
   } catch (const std::exception& error) {
     answers.assign(wanted.size(), failed(error.what()));
   }

@@ -49,6 +49,9 @@ class Misses {
   std::vector<MissAnswer> answer(const DatasetRecord& dataset, const std::string& domain, std::span<const MissedChunk> chunks,
                                  std::chrono::milliseconds patience);
 
+  // Content hashes of a dataset's chunks, as DatasetChunks::known_hashes() has them. Throws as opening it does.
+  std::string known_hashes(const DatasetRecord& dataset, const std::string& domain, std::uint64_t first, std::uint64_t most);
+
   void stop();
 
  private:
@@ -63,6 +66,8 @@ class Misses {
     bool queued = false;
     Clock::time_point last_use, renewed;
   };
+  std::shared_ptr<Asked> asked_for(const DatasetRecord& dataset, const std::string& domain);
+  std::shared_ptr<DatasetChunks> chunks_of(Asked& asked);
   void work();
   void serve(Asked& asked, const std::vector<MissedChunk>& wanted);
   std::vector<MissAnswer> bring(DatasetChunks& chunks, const DatasetRecord& dataset, const std::vector<MissedChunk>& wanted);

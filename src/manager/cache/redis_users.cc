@@ -55,8 +55,10 @@ void refuse(const redis::Result& result) {
 
 }  // namespace
 
-std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash, bool read_only) {
-  std::vector<std::string> rights = {"reset", "on", "#" + password_hash, "resetchannels", "~" + prefix + "*", "-@all"};
+std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::vector<std::string>& password_hashes,
+                                         bool read_only) {
+  std::vector<std::string> rights = {"reset", "on", "resetchannels", "~" + prefix + "*", "-@all"};
+  for (const std::string& hash : password_hashes) rights.push_back("#" + hash);
   for (const char* right : {"+info", "+get", "+exists", "+hmget", "+asking", "+readonly", "+cluster|slots"})
     rights.emplace_back(right);
   if (read_only) return rights;
@@ -82,7 +84,7 @@ void RedisUsers::know(const std::string& job, const User& user) {
 
 void RedisUsers::add(const std::string& job, const User& user) {
   know(job, user);
-  for (const auto& node : nodes()) say(create(*node, name_of(job), user));
+  for (const auto& node : nodes()) create(*node, name_of(job), user);
 }
 
 void RedisUsers::remove(const std::string& job) {
@@ -93,9 +95,8 @@ void RedisUsers::remove(const std::string& job) {
   for (const auto& node : nodes()) node->call(acl({"DELUSER", name_of(job)}), kPatience);
 }
 
-// What went wrong; empty: nothing.
-std::string RedisUsers::create(redis::Client& node, const std::string& name, const User& user) const {
-  auto arguments = rights_of_a_job(client_->options().key_namespace + ":" + user.domain + ":", user.password_hash,
+void RedisUsers::create(redis::Client& node, const std::string& name, const User& user) {
+  auto arguments = rights_of_a_job(client_->options().key_namespace + ":" + user.domain + ":", user.password_hashes,
                                    user.read_only);
   arguments.insert(arguments.begin(), {"SETUSER", name});
   const auto without = arguments;
@@ -103,8 +104,16 @@ std::string RedisUsers::create(redis::Client& node, const std::string& name, con
   redis::Result result = node.call(acl(arguments), kPatience);
   // Redis 6 has no such command.
   if (result.failure == redis::Failure::kRefused) result = node.call(acl(without), kPatience);
+  {
+    const std::lock_guard lock(mutex_);
+    const std::pair entry(node.options().seeds.front(), name);
+    if (result.ok())
+      outdated_.erase(entry);
+    else
+      outdated_.insert(entry);
+  }
   refuse(result);
-  return result.message;
+  say(result.message);
 }
 
 std::vector<std::shared_ptr<redis::Client>> RedisUsers::nodes() {
@@ -149,14 +158,16 @@ void RedisUsers::reconcile() {
       if (name.text().starts_with(prefix_)) present.emplace(name.text());
     std::map<std::string, User> missing;
     std::vector<std::string> orphans;
+    const redis::Address address = node->options().seeds.front();
     {
       const std::lock_guard lock(mutex_);
+      std::erase_if(outdated_, [&](const auto& entry) { return !users_.contains(entry.second); });
       for (const auto& [name, user] : users_)
-        if (!present.contains(name)) missing.emplace(name, user);
+        if (!present.contains(name) || outdated_.contains({address, name})) missing.emplace(name, user);
       for (const std::string& name : present)
         if (!users_.contains(name)) orphans.push_back(name);
     }
-    for (const auto& [name, user] : missing) say(create(*node, name, user));
+    for (const auto& [name, user] : missing) create(*node, name, user);
     for (const std::string& name : orphans) node->call(acl({"DELUSER", name}), kPatience);
   }
 }

@@ -9,7 +9,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "redis/client.h"
@@ -19,8 +21,8 @@ namespace alnair::manager {
 class RedisUsers {
  public:
   struct User {
-    std::string password_hash;  // SHA-256, in hex
-    std::string domain;         // as it is in keys (name_in_tiers)
+    std::vector<std::string> password_hashes;  // SHA-256, in hex: each of them lets in
+    std::string domain;                        // as it is in keys (name_in_tiers)
     bool read_only = false;
   };
   // `client` is the manager's own, whose user may run ACL and CLUSTER NODES.
@@ -31,7 +33,7 @@ class RedisUsers {
   // Throws AccessError where a server forbids ACL. Servers that do not answer pass.
   void check();
 
-  // Makes the user on all nodes that answer; reconcile() does the rest. Throws AccessError where the servers forbid it.
+  // Makes the user on all nodes that answer, or makes it anew; reconcile() does the rest. Throws AccessError where the servers forbid it.
   void add(const std::string& job, const User& user);
   // Of jobs that were there before the manager started: reconcile() makes what is missing.
   void know(const std::string& job, const User& user);
@@ -41,18 +43,19 @@ class RedisUsers {
 
  private:
   std::vector<std::shared_ptr<redis::Client>> nodes();
-  std::string create(redis::Client& node, const std::string& name, const User& user) const;
+  void create(redis::Client& node, const std::string& name, const User& user);
   void say(const std::string& problem);
 
   const std::shared_ptr<redis::Client> client_;
   const std::string prefix_;  // of all users of this manager
   std::mutex mutex_;
   std::map<std::string, User> users_;                              // by name
+  std::set<std::pair<redis::Address, std::string>> outdated_;      // users that a node has not been told of
   std::map<redis::Address, std::shared_ptr<redis::Client>> nodes_;  // one client a node, each of a single server
   std::string said_;                                               // the last problem, which is said once
 };
 
 // The arguments of ACL SETUSER that let a user do in the keys below `prefix` what the library needs, and nothing else. Pure.
-std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::string& password_hash, bool read_only);
+std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::vector<std::string>& password_hashes, bool read_only);
 
 }  // namespace alnair::manager

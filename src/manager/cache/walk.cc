@@ -75,17 +75,28 @@ class Walk {
       status.total_bytes = total;
     });
     if (plan_.work == Work::kEvict) find_kept();
+    bool whole = plan_.prefix.empty() && plan_.keys.empty();
     for_each_window(chunks_, objects, [&](const Window& window, std::uint64_t ended) {
       reports_.check();
       const bool more = plan_.work == Work::kCopy    ? copy(window)
                         : plan_.work == Work::kCheck ? check(window)
-                                                     : evict(window);
+                        : plan_.work == Work::kEvict ? evict(window)
+                                                     : look(window);
       reports_.change([&](CopyStatus& status) { status.objects += ended; });
+      whole &= more;
       return more;
     });
+    if (copied_ > 0) chunks_.keep_hashes();
+    reports_.change([&](CopyStatus& status) { status.whole = whole; });
   }
 
  private:
+  bool look(const Window& window) {
+    const auto places = chunks_.find(window);
+    reports_.change([&](CopyStatus& status) { count(chunks_, window, places, status); });
+    return true;
+  }
+
   // Looks which chunks the tiers have, brings the others, and looks again: where the tiers took none of them, they are full.
   bool copy(const Window& window) {
     const auto before = chunks_.find(window);

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "alnair/core/error.h"
+#include "core/percent.h"
 #include "core/wall_clock.h"
 #include "dataset/job/manager_api.h"
 #include "manager/command/arguments.h"
@@ -95,9 +96,18 @@ class Admin {
   std::string token_;
 };
 
+std::string text_of_document(const json& document) {
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+// Of a command that changes something: silent, or with --json the manager's answer ({}: it had nothing to say).
+int done(const Arguments& arguments, const json& answer) {
+  if (arguments.has("json")) std::fputs(text_of_document(answer.is_null() ? json::object() : answer).c_str(), stdout);
+  return 0;
+}
+
 int show(const Arguments& arguments, const json& answer, const Rows& rows) {
-  const std::string text =
-      arguments.has("json") ? answer.dump(2, ' ', false, json::error_handler_t::replace) + "\n" : table(rows);
+  const std::string text = arguments.has("json") ? text_of_document(answer) : table(rows);
   std::fputs(text.c_str(), stdout);
   return 0;
 }
@@ -113,9 +123,11 @@ int status_command(const std::vector<std::string>& rest) {
   Rows rows;
   for (const auto& [name, value] : answer.items())
     if (name != "jobs" && name != "tiers") rows.push_back({name, name == "dataset_bytes" ? readable_bytes(value) : text_of(value)});
-  for (const auto& [name, tier] : answer.at("tiers").items())
-    if (!tier.is_null())
+  const json& tiers = answer.at("tiers");
+  for (const char* name : {"redis", "directory"})
+    if (const json& tier = tiers.at(name); !tier.is_null())
       rows.push_back({name, readable_bytes(tier.at("used_bytes")) + " of " + readable_bytes(tier.at("limit_bytes"))});
+  rows.push_back({"unflushed", readable_bytes(tiers.at("unflushed_bytes")) + ", " + readable_age(tiers.at("unflushed_s"))});
   for (const auto& [state, count] : answer.at("jobs").items()) rows.push_back({"jobs " + state, count.dump()});
   return show(arguments, answer, rows);
 }
@@ -132,11 +144,18 @@ int jobs_command(const std::vector<std::string>& rest) {
   return show(arguments, answer, rows);
 }
 
-// As it was when the last work on the dataset's chunks looked at them.
 std::string cached_share(const json& dataset) {
-  const json& copy = dataset.at("copy");
-  if (copy.is_null() || copy.at("work") == "evict" || copy.at("total_bytes") == 0) return "-";
-  return fmt::format("{:.0f} %", 100 * copy.at("cached_bytes").get<double>() / copy.at("total_bytes").get<double>());
+  const json& cached = dataset.at("cached");
+  return cached.is_null() ? "-" : fmt::format("{:.0f} %", cached.at("percent").get<double>());
+}
+
+std::string cached_where(const json& dataset) {
+  const json& cached = dataset.at("cached");
+  if (cached.is_null()) return "-";
+  std::string where;
+  for (const auto& [field, name] : {std::pair{"redis_bytes", "Redis"}, {"directory_bytes", "directory"}})
+    if (cached.at(field) != 0) where += fmt::format("{}{} {}", where.empty() ? "" : ", ", name, readable_bytes(cached.at(field)));
+  return where.empty() ? "-" : where;
 }
 
 std::string work_of(const json& copy) {
@@ -148,14 +167,15 @@ int datasets_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest);
   expect_words(arguments, 0, "datasets without words");
   const json answer = Admin(arguments).call(HttpMethod::kGet, "/v1/datasets");
-  Rows rows = {{"ID", "NAME", "BUCKET", "CLIENT", "OBJECTS", "SIZE", "CACHED", "WORK", "JOBS", "LAST USE", "PINNED"}};
+  Rows rows = {{"ID", "NAME", "BUCKET", "CLIENT", "OBJECTS", "SIZE", "CACHED", "WHERE", "CAPACITY", "WORK", "JOBS", "LAST USE", "PINNED"}};
   const auto now = static_cast<double>(milliseconds_now());
   for (const json& dataset : answer.at("datasets")) {
     const double pinned = (dataset.at("pinned_until_ms").get<double>() - now) / 1000;
     rows.push_back({dataset.at("id"), dataset.at("datasource").at("name"), dataset.at("datasource").at("bucket"),
                     dataset.at("client"), dataset.at("objects").dump(), readable_bytes(dataset.at("bytes")),
-                    cached_share(dataset), work_of(dataset.at("copy")),
-                    std::to_string(dataset.at("jobs").size()),
+                    cached_share(dataset), cached_where(dataset),
+                    dataset.at("capacity_bytes").is_null() ? "-" : readable_bytes(dataset.at("capacity_bytes")),
+                    work_of(dataset.at("copy")), std::to_string(dataset.at("jobs").size()),
                     readable_age((now - dataset.at("last_use_ms").get<double>()) / 1000) + " ago",
                     pinned > 0 ? readable_age(pinned) : "-"});
   }
@@ -176,6 +196,22 @@ int clients_command(const std::vector<std::string>& rest) {
   return show(arguments, answer, rows);
 }
 
+std::string text_or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
+// Until the registration has ended, or `patience` seconds have. Says on stderr how far it is, each second that it goes on.
+JobStatus wait_with_progress(const JobClient& job, const std::string& name, double patience) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience);
+  std::string said;
+  for (;;) {
+    const JobStatus status = job.wait(std::chrono::seconds(1));
+    if (status.state == "ready" || status.state == "failed" || std::chrono::steady_clock::now() >= deadline) return status;
+    std::string line = fmt::format("{}: {}, {} objects, {}{}{}", name, status.state, status.objects, readable_bytes(status.bytes),
+                                   status.detail.empty() ? "" : "; ", status.detail);
+    if (line != said) std::fprintf(stderr, "%s\n", line.c_str());
+    said = std::move(line);
+  }
+}
+
 int register_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest, {"secret"});
   expect_words(arguments, 1, "register JOB.json [--secret client.conf]");
@@ -184,18 +220,13 @@ int register_command(const std::vector<std::string>& rest) {
       arguments.value("secret", (secret_directory.empty() ? "/secret" : secret_directory) + "/client.conf"));
   std::string name = arguments.words[0].substr(arguments.words[0].rfind('/') + 1);
   if (name.ends_with(".json")) name.resize(name.size() - 5);
+  const double patience = seconds_to_wait();
   const auto job = JobClient::start(manager, read_job_file(arguments.words[0], name));
-  JobStatus status;
-  do status = job->wait(std::chrono::hours(1));
-  while (status.state != "ready" && status.state != "failed");
-  std::printf("%s\n", json{{"state", status.state},
-                           {"id", status.id},
-                           {"version", status.version},
-                           {"objects", status.objects},
-                           {"bytes", status.bytes},
-                           {"detail", status.detail}}
-                          .dump(2)
-                          .c_str());
+  const JobStatus status = wait_with_progress(*job, name, patience);
+  const json answer = {{"state", status.state}, {"id", status.id},       {"version", status.version},
+                       {"objects", status.objects}, {"bytes", status.bytes}, {"detail", status.detail}};
+  show(arguments, answer, {{"state", status.state}, {"version", text_or_dash(status.version)}, {"objects", std::to_string(status.objects)},
+                           {"size", readable_bytes(status.bytes)}, {"detail", text_or_dash(status.detail)}});
   job->close(std::chrono::seconds(5));  // the dataset stays known; the registration was for that
   return status.state == "ready" ? 0 : 1;
 }
@@ -203,10 +234,9 @@ int register_command(const std::vector<std::string>& rest) {
 int deregister_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest, {}, {"delete-dataset"});
   expect_words(arguments, 1, "deregister JOB-ID [--delete-dataset]");
-  Admin(arguments).call(
-      HttpMethod::kDelete,
-      fmt::format("/v1/jobs/{}{}", arguments.words[0], arguments.has("delete-dataset") ? "?delete_dataset=true" : ""));
-  return 0;
+  return done(arguments, Admin(arguments).call(HttpMethod::kDelete,
+                                               fmt::format("/v1/jobs/{}{}", percent_encoded(arguments.words[0]),
+                                                           arguments.has("delete-dataset") ? "?delete_dataset=true" : "")));
 }
 
 int pin_command(const std::vector<std::string>& rest) {
@@ -214,15 +244,14 @@ int pin_command(const std::vector<std::string>& rest) {
   expect_words(arguments, 2, "pin DATASET-ID MINUTES (0: no longer)");
   const json minutes = json::parse(arguments.words[1], nullptr, false);
   if (!minutes.is_number_unsigned()) throw UsageError("MINUTES: expected a whole number");
-  Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + arguments.words[0] + "/pin", {{"minutes", minutes}});
-  return 0;
+  return done(arguments,
+              Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + percent_encoded(arguments.words[0]) + "/pin", {{"minutes", minutes}}));
 }
 
 int forget_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest);
   expect_words(arguments, 1, "forget DATASET-ID");
-  Admin(arguments).call(HttpMethod::kDelete, "/v1/datasets/" + arguments.words[0]);
-  return 0;
+  return done(arguments, Admin(arguments).call(HttpMethod::kDelete, "/v1/datasets/" + percent_encoded(arguments.words[0])));
 }
 
 int warm_command(const std::vector<std::string>& rest) {
@@ -237,8 +266,7 @@ int warm_command(const std::vector<std::string>& rest) {
     body["bytes_per_s"] = json::parse(arguments.value("rate"), nullptr, false);
     if (!body["bytes_per_s"].is_number_unsigned()) throw UsageError("--rate: expected a whole number of bytes a second");
   }
-  Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + arguments.words[0] + "/warm", body);
-  return 0;
+  return done(arguments, Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + percent_encoded(arguments.words[0]) + "/warm", body));
 }
 
 // check, evict, cancel: a dataset, and nothing more to say.
@@ -246,17 +274,18 @@ std::function<int(const std::vector<std::string>&)> work_command(const std::stri
   return [verb](const std::vector<std::string>& rest) {
     const Arguments arguments = parse(rest);
     expect_words(arguments, 1, (verb + " DATASET-ID").c_str());
-    Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + arguments.words[0] + "/" + verb, json::object());
-    return 0;
+    return done(arguments,
+                Admin(arguments).call(HttpMethod::kPost, "/v1/datasets/" + percent_encoded(arguments.words[0]) + "/" + verb, json::object()));
   };
 }
 
 int gc_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest);
   expect_words(arguments, 0, "gc without words");
-  for (const json& id : Admin(arguments).call(HttpMethod::kPost, "/v1/gc", json::object()).at("datasets"))
-    std::printf("%s\n", id.get<std::string>().c_str());
-  return 0;
+  const json answer = Admin(arguments).call(HttpMethod::kPost, "/v1/gc", json::object());
+  Rows rows;
+  for (const json& id : answer.at("datasets")) rows.push_back({id});
+  return show(arguments, answer, rows);
 }
 
 // From a terminal without echo, else the first line of stdin: never an argument, which others could see.
@@ -283,34 +312,35 @@ int user_command(const std::vector<std::string>& rest) {
   expect_words(arguments, 2, "user add|password|enable|disable|quota|remove NAME (the password is read from stdin)");
   const std::string &verb = arguments.words[0], &name = arguments.words[1];
   Admin admin(arguments);
+  json answer;
   if (verb == "add") {
     json body = {{"name", name}, {"password", read_password()}};
     if (arguments.has("domain")) body["domain"] = arguments.value("domain");
-    admin.call(HttpMethod::kPost, "/v1/clients", body);
+    answer = admin.call(HttpMethod::kPost, "/v1/clients", body);
   } else if (verb == "password") {
-    admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"password", read_password()}});
+    answer = admin.call(HttpMethod::kPost, "/v1/clients/" + percent_encoded(name), {{"password", read_password()}});
   } else if (verb == "enable" || verb == "disable") {
-    admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"enabled", verb == "enable"}});
+    answer = admin.call(HttpMethod::kPost, "/v1/clients/" + percent_encoded(name), {{"enabled", verb == "enable"}});
   } else if (verb == "quota") {
     json quota;
     for (const auto& [option, field] : {std::pair{"cached-bytes", "cached_bytes"}, {"s3-requests", "s3_requests_per_second"}}) {
       quota[field] = json::parse(arguments.value(option, "0"), nullptr, false);
       if (!quota[field].is_number_unsigned()) throw UsageError(fmt::format("--{}: expected a whole number", option));
     }
-    admin.call(HttpMethod::kPost, "/v1/clients/" + name, {{"quota", quota}});
+    answer = admin.call(HttpMethod::kPost, "/v1/clients/" + percent_encoded(name), {{"quota", quota}});
   } else if (verb == "remove") {
-    admin.call(HttpMethod::kDelete, "/v1/clients/" + name);
+    answer = admin.call(HttpMethod::kDelete, "/v1/clients/" + percent_encoded(name));
   } else {
     throw UsageError(fmt::format("user {}: expected add, password, enable, disable, quota or remove", verb));
   }
-  return 0;
+  return done(arguments, answer);
 }
 
 int token_command(const std::vector<std::string>& rest) {
   const Arguments arguments = parse(rest);
   expect_words(arguments, 0, "token without words");
-  std::printf("%s\n", Admin::token(arguments).c_str());
-  return 0;
+  const std::string token = Admin::token(arguments);
+  return show(arguments, {{"token", token}}, {{token}});
 }
 
 int reseal_command(const std::vector<std::string>& rest) {
@@ -335,11 +365,10 @@ int reseal_command(const std::vector<std::string>& rest) {
   const auto records = open_records(config, config.state_dir, {});  // its lock says that no manager runs
   Clients clients(*records, present, {}, std::chrono::steady_clock::now);
   const std::size_t count = clients.reseal(fresh);
-  std::printf(
-      "The S3 credentials of %zu clients are sealed under the new key. Set seal_key_file = %s before the manager "
-      "starts.\n",
-      count, file.c_str());
-  return 0;
+  return show(arguments, {{"clients", count}, {"seal_key_file", file}},
+              {{fmt::format("The S3 credentials of {} clients are sealed under the new key. Set seal_key_file = {} before the "
+                            "manager starts.",
+                            count, file)}});
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "core/nearest_names.h"
 #include "manager/command/command.h"
 
@@ -34,6 +37,16 @@ Arguments parse_arguments(const std::vector<std::string>& arguments, const std::
     }
   }
   return result;
+}
+
+double seconds_to_wait() {
+  const char* text = std::getenv("ALNAIR_WAIT");
+  if (text == nullptr || *text == '\0') return 600;
+  double seconds = 0;
+  char end = 0;
+  if (std::sscanf(text, "%lf%c", &seconds, &end) != 1 || !(seconds >= 0) || seconds > 1e9)
+    throw UsageError("ALNAIR_WAIT: expected a number of seconds");
+  return seconds;
 }
 
 }  // namespace alnair::manager

@@ -24,4 +24,7 @@ struct Arguments {
 Arguments parse_arguments(const std::vector<std::string>& arguments, const std::set<std::string>& options,
                           const std::set<std::string>& flags);
 
+// $ALNAIR_WAIT, 600 where that is not set. Throws UsageError.
+double seconds_to_wait();
+
 }  // namespace alnair::manager

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "core/nearest_names.h"
 #include "manager/command/admin.h"
@@ -26,10 +27,10 @@ constexpr char kHelp[] = R"(alnair-manager: a cluster's jobs, datasets and cache
   alnair-manager config show [--config FILE]   the configuration in force, secrets hidden
   alnair-manager version
 
-Of a manager that runs; tables, or with --json what programs read:
+Of a manager that runs; tables, or with --json, which all of them take, what programs read:
 
   alnair-manager status | jobs | datasets | clients
-  alnair-manager register JOB.json [--secret client.conf]      lists its dataset, without staying
+  alnair-manager register JOB.json [--secret client.conf]      lists its dataset, without staying ($ALNAIR_WAIT seconds)
   alnair-manager deregister JOB-ID [--delete-dataset]
   alnair-manager pin DATASET-ID MINUTES | forget DATASET-ID
   alnair-manager warm DATASET-ID [KEY...] [--prefix PREFIX] [--rate BYTES-PER-SECOND]
@@ -90,19 +91,22 @@ int client_command(const std::vector<std::string>& rest) {
     if (found == 2) options.share.group = group;
   }
   if (!arguments.has("wait-ready")) return run_daemon(options);
-  double patience = 0;
-  if (std::sscanf(variable("ALNAIR_WAIT", "600").c_str(), "%lf%c", &patience, &end) != 1 || patience < 0)
-    throw UsageError("ALNAIR_WAIT: expected a number of seconds");
-  return wait_ready(options.share.directory, arguments.value("wait-ready"), patience);
+  return wait_ready(options.share.directory, arguments.value("wait-ready"), seconds_to_wait());
 }
 
 int config_command(const std::vector<std::string>& rest) {
-  const Arguments arguments = parse_arguments(rest, {"config"}, {});
+  const Arguments arguments = parse_arguments(rest, {"config"}, {"json"});
   if (arguments.words.size() != 1 || (arguments.words[0] != "check" && arguments.words[0] != "show"))
     throw UsageError("expected config check or config show");
   const Config config = config_of(arguments);
   if (arguments.words[0] == "check") {
-    print("The configuration is sound.\n");
+    print(arguments.has("json") ? "{}\n" : "The configuration is sound.\n");
+    return 0;
+  }
+  if (arguments.has("json")) {
+    nlohmann::json sections;
+    for (const ConfigValue& value : config_values(config)) sections[value.section][value.key] = value.value;
+    print(sections.dump(2) + "\n");
     return 0;
   }
   std::string section;

@@ -56,6 +56,25 @@ Key number(const char* section, const char* name, Number Config::*member, std::u
           [=](const Config& config) { return std::to_string(config.*member); }};
 }
 
+// Bytes, or with a unit.
+Key size(const char* section, const char* name, std::uint64_t Config::*member) {
+  return {section, name,
+          [=](Config& config, const std::string& value, const std::string& where) {
+            std::uint64_t count = 0;
+            const char* const end_of_value = value.data() + value.size();
+            const auto [end, error] = std::from_chars(value.data(), end_of_value, count);
+            std::string_view unit(end, end_of_value);
+            unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+            constexpr std::string_view kUnits[] = {"", "KiB", "MiB", "GiB", "TiB"};
+            const auto found = std::find(std::begin(kUnits), std::end(kUnits), unit);
+            const auto shift = 10 * (found - std::begin(kUnits));
+            if (error != std::errc() || found == std::end(kUnits) || count > (std::uint64_t{1} << 60) >> shift)
+              expected(where, value, "bytes, such as 1073741824 or 1 GiB");
+            config.*member = count << shift;
+          },
+          [=](const Config& config) { return std::to_string(config.*member); }};
+}
+
 Key boolean(const char* section, const char* name, bool Config::*member) {
   return {section, name,
           [=](Config& config, const std::string& value, const std::string& where) {
@@ -150,6 +169,8 @@ const std::vector<Key>& keys() {
       path("manager", "backup_dir", &Config::backup_dir),
       one_of("manager", "backup_mode", &Config::backup_mode, {"0700", "2770"}),
       boolean("manager", "enable_proxy", &Config::enable_proxy),
+      number("manager", "flush_frequency", &Config::flush_frequency, 0, 1'440, "minutes"),
+      size("manager", "flush_amount", &Config::flush_amount),
       number("manager", "shutdown", &Config::shutdown, 1, 600, "seconds"),
       one_of("manager", "log_format", &Config::log_format, {"text", "json"}),
       redis_url("redis", "url", &Config::redis_url),

@@ -85,6 +85,7 @@ class Daemon {
     try {
       JobOptions job = read_job_file(options_.jobs_directory + "/" + name + ".json", name);
       job.node = options_.node;
+      take_up(options_.share, job);
       log(LogLevel::kInfo, "job {}: registering with {}", name, manager_.url);
       write(job, JobStatus());
       running.client = JobClient::start(manager_, job, [this, job](const JobStatus& status) {

@@ -115,6 +115,7 @@ JobOptions read_job_file(const std::string& path, const std::string& name) {
   job.maxmemory = qos_fields.number("maxmemory", job.maxmemory);
   job.durabilityindisk = qos_fields.number("durabilityindisk", job.durabilityindisk);
   job.lazyloading = qos_fields.boolean("lazyloading", job.lazyloading);
+  job.single_pass = qos_fields.boolean("single_pass", job.single_pass);
   return job;
 }
 

@@ -22,6 +22,8 @@ using nlohmann::json;
 
 constexpr std::size_t kConnections = 256;         // at once: one a process of the job
 constexpr std::size_t kLongestQuestion = 1 << 20;  // bytes
+constexpr std::size_t kProcesses = 256;            // whose counters are kept apart
+constexpr std::size_t kCounters = 256;             // of a process
 
 json to_json(const ChunkAnswer& answer) {
   return {{"state", answer.state}, {"hash", answer.hash}, {"url", answer.url}, {"failure", answer.failure}};
@@ -117,11 +119,33 @@ void MissServer::serve(Connection& connection) {
   }
 }
 
-std::string MissServer::answer(const std::string& question) const {
+// Of all processes of the job, also those that have ended.
+void MissServer::sum_up(const json& report) {
+  const auto process = report.at("process").get<std::string>();
+  auto told = report.at("counters").get<std::map<std::string, double>>();
+  if (told.size() > kCounters) throw SourceError("too many counters");
+  const std::lock_guard lock(mutex_);
+  if (told_.size() == kProcesses && !told_.contains(process)) {
+    for (const auto& [name, value] : told_.begin()->second) ended_[name] += value;
+    told_.erase(told_.begin());
+  }
+  told_[process] = std::move(told);
+  auto sums = ended_;
+  for (const auto& [each, counters] : told_)
+    for (const auto& [name, value] : counters)
+      if (value >= 0) sums[name] += value;
+  client_->report(std::move(sums));
+}
+
+std::string MissServer::answer(const std::string& question) {
   json reply;
   try {
     std::vector<ChunkQuestion> chunks;
     const json parsed = json::parse(question);
+    if (const auto report = parsed.find("report"); report != parsed.end()) {
+      sum_up(*report);
+      return "{}";
+    }
     for (const json& chunk : parsed.at("chunks")) {
       auto key = percent_decoded(chunk.at("key").get<std::string>());
       chunks.push_back({key.value_or(""), chunk.at("chunk")});

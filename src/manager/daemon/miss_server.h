@@ -1,10 +1,13 @@
-// Serves cache misses of one job over a Unix socket in /share, for scripts without S3 credentials (dataset/job/miss_source.h has
-// the protocol): passes them on to the manager, and waits until it has an answer.
+// Serves the processes of one job over a Unix socket in /share (dataset/job/daemon_socket.h has the protocol): cache misses of those
+// without S3 credentials are passed on to the manager, and what all have read goes into the job's heartbeats.
 #pragma once
 
 #include <atomic>
 #include <list>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <thread>
 
@@ -28,12 +31,16 @@ class MissServer {
   };
   void accept_all();
   void serve(Connection& connection);
-  std::string answer(const std::string& question) const;
+  std::string answer(const std::string& question);
+  void sum_up(const nlohmann::json& report);
 
   const std::string path_;
   const std::shared_ptr<JobClient> client_;
   FileDescriptor listener_;
   std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::map<std::string, std::map<std::string, double>> told_;  // by process: its counters
+  std::map<std::string, double> ended_;                        // of processes that are not kept apart any more
   std::list<Connection> connections_;  // the accepting thread's, until that has ended
   std::thread thread_;
 };

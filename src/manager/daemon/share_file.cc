@@ -65,31 +65,52 @@ std::string identity_of(const JobOptions& job, const ManagerOptions& manager) {
 void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager,
                        const JobStatus& status) {
   nlohmann::json content = {{"job", job.name},
-                            {"id", status.id},
+                            {"id", status.id.empty() ? job.earlier_id : status.id},
                             {"state", status.state},
                             {"detail", status.detail},
                             {"version", status.version},
                             {"objects", status.objects},
                             {"bytes", status.bytes},
                             {"manager", manager.url},
-                            {"redis", status.redis},
+                            {"redis", status.id.empty() && status.redis.empty() ? job.earlier_redis : status.redis},
                             {"directory", status.directory},
                             {"directory_mode", status.directory_mode},
+                            {"namespace", status.key_namespace},
+                            {"domain", status.domain},
+                            {"chunk_size", status.chunk_size},
+                            {"single_pass", job.single_pass},
                             {"misses", job.name + ".sock"},
                             {"identity", identity_of(job, manager)},
                             {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
                             {"updated_ms", milliseconds_now()}};
-  if (status.manifest != nullptr) {  // before the file that names it
-    replace_file(options, job.name + ".manifest",
-                 {reinterpret_cast<const char*>(status.manifest->data()), status.manifest->size()});
-    content["manifest"] = job.name + ".manifest";
+  for (const auto& [kind, bytes] : {std::pair{"manifest", status.manifest}, {"hashes", status.hashes}}) {
+    if (bytes == nullptr) continue;
+    const std::string name = job.name + "." + kind;  // before the file that names it
+    replace_file(options, name, {reinterpret_cast<const char*>(bytes->data()), bytes->size()});
+    content[kind] = name;
   }
   replace_file(options, job.name + ".json",
                content.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 void remove_share_files(const ShareOptions& options, const std::string& job) {
-  for (const char* ending : {".json", ".manifest"}) unlink((options.directory + "/" + job + ending).c_str());
+  for (const char* ending : {".json", ".manifest", ".hashes"}) unlink((options.directory + "/" + job + ending).c_str());
+}
+
+void take_up(const ShareOptions& options, JobOptions& job) {
+  std::optional<std::string> text;
+  try {
+    text = read_small_file(options.directory + "/" + job.name + ".json");
+  } catch (const ConfigError&) {  // somebody else's
+  }
+  const auto content = nlohmann::json::parse(text.value_or(""), nullptr, false);
+  const auto field = [&](const char* name) -> std::string {
+    const auto found = content.find(name);
+    return found != content.end() && found->is_string() ? *found : "";
+  };
+  if (!content.is_object()) return;
+  job.earlier_id = field("id");
+  job.earlier_redis = field("redis");
 }
 
 std::string shared_state(const std::string& directory, const std::string& job) {

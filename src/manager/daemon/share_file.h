@@ -23,6 +23,9 @@ struct ShareOptions {
 void write_share_files(const ShareOptions& options, const JobOptions& job, const ManagerOptions& manager,
                        const JobStatus& status);
 
+// What a daemon that was killed has left of the job, for the next registration: its id, and how processes reach Redis.
+void take_up(const ShareOptions& options, JobOptions& job);
+
 void remove_share_files(const ShareOptions& options, const std::string& job);  // no matter whether they exist
 
 // The state in the file; "": there is none (yet). Throws ConfigError: it cannot be read, and who could.

@@ -23,7 +23,7 @@ struct ServerOptions {
   std::string address = "127.0.0.1";  // IPv4 or IPv6
   std::uint16_t port = 0;             // 0: a free one
   TlsOptions tls;
-  int workers = 4;
+  int workers = 24;                          // threads: some of them wait for the cache
   std::size_t max_queue = 1024;              // requests that wait for a worker; then 503
   std::size_t max_body_bytes = 1 << 20;      // then 413
   std::size_t max_header_bytes = 16 << 10;   // request line and headers; then 414 or 431

@@ -22,6 +22,13 @@ Datasource datasource(const json& value) {
   return {value.at("name"), value.at("bucket"), value.at("keys"), value.at("endpoint_url"), value.at("region")};
 }
 
+ChunkUse chunk_use(const json& value) {
+  ChunkUse use{.reads = value.at("reads"), .stalled_s = value.at("stalled_s"), .s3_requests = value.at("s3_requests")};
+  for (std::size_t i = 0; i < kUsageTiers.size(); ++i)
+    use.hits[i] = value.at("hits").value(std::string(kUsageTiers[i]), 0.0);
+  return use;
+}
+
 // Calls `read` with the parsed document; what is malformed becomes a CacheError.
 template <typename Read>
 void parse(const std::string& document, const Read& read) {
@@ -43,9 +50,9 @@ std::optional<JobState> job_state(const std::string& name) {
 }
 
 std::string document_of(const JobRecord& record) {
-  // Text that is not UTF-8 does not get this far: requests are checked.
   return json{{"node", record.node},
               {"redis_hash", record.redis_hash},
+              {"earlier_redis_hashes", record.earlier_redis_hashes},
               {"single_pass", record.single_pass},
               {"resources", record.resources},
               {"dataset", record.dataset},
@@ -57,13 +64,14 @@ std::string document_of(const JobRecord& record) {
               {"state", to_string(record.state)},
               {"version", record.version},
               {"failure", record.failure}}
-      .dump();
+      .dump(-1, ' ', false, json::error_handler_t::replace);  // a failure may quote what is no UTF-8
 }
 
 void read_document(const std::string& document, JobRecord& record) {
   parse(document, [&](const json& value) {
     record.node = value.at("node");
     record.redis_hash = value.value("redis_hash", "");
+    record.earlier_redis_hashes = value.value("earlier_redis_hashes", std::vector<std::string>());
     record.single_pass = value.value("single_pass", false);
     record.resources = value.at("resources");
     record.dataset = value.at("dataset");
@@ -98,7 +106,11 @@ std::string document_of(const DatasetRecord& record) {
               {"bytes", record.bytes},
               {"last_use_ms", record.last_use_ms},
               {"pinned_until_ms", record.pinned_until_ms},
-              {"durability_minutes", record.durability_minutes}}
+              {"durability_minutes", record.durability_minutes},
+              {"redis_bytes", record.redis_bytes},
+              {"directory_bytes", record.directory_bytes},
+              {"looked_ms", record.looked_ms},
+              {"use", to_json(record.use)}}
       .dump();
 }
 
@@ -110,7 +122,12 @@ void read_document(const std::string& document, DatasetRecord& record) {
     record.bytes = value.at("bytes");
     record.last_use_ms = value.at("last_use_ms");
     record.pinned_until_ms = value.at("pinned_until_ms");
+    // What follows came later.
     record.durability_minutes = value.value("durability_minutes", record.durability_minutes);
+    record.redis_bytes = value.value("redis_bytes", record.redis_bytes);
+    record.directory_bytes = value.value("directory_bytes", record.directory_bytes);
+    record.looked_ms = value.value("looked_ms", record.looked_ms);
+    if (const auto use = value.find("use"); use != value.end()) record.use = chunk_use(*use);
   });
 }
 

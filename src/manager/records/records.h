@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/records/chunk_use.h"
 #include "manager/records/state_lock.h"
 
 namespace alnair::manager {
@@ -71,6 +72,7 @@ struct JobRecord {
   std::string node;
   std::string token_hash;
   std::string redis_hash;  // SHA-256 of the password of its user in Redis, in hex; empty: it has none
+  std::vector<std::string> earlier_redis_hashes = {};  // likewise, of earlier registrations that processes may still use
   std::string resources;  // the client's own JSON object, as given
   std::string dataset;    // DatasetRecord::id
   Datasource datasource;
@@ -97,6 +99,9 @@ struct DatasetRecord {
   std::int64_t last_use_ms = 0;
   std::int64_t pinned_until_ms = 0;  // 0: not pinned
   std::uint64_t durability_minutes = 1440;  // without use until its chunks are evicted: as its last job asked
+  std::uint64_t redis_bytes = 0, directory_bytes = 0;  // of it in the shared tiers, when that was last looked at
+  std::int64_t looked_ms = 0;                          // 0: never
+  ChunkUse use;                                        // by all its jobs so far
 
   bool operator==(const DatasetRecord&) const = default;
 };

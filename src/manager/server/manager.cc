@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <map>
@@ -50,6 +51,9 @@ Sealer sealer_for(const Config& config) {
 constexpr CatalogLimits kManifests{.versions = 64, .manifests = 100'000};
 
 constexpr std::uint64_t kBetweenCollections = 60;  // sweeps, one a second
+constexpr std::chrono::seconds kBetweenLooks{1};
+// Datasets whose use is written to the records.
+constexpr std::size_t kKeptASecond = 5, kKeptAtTheEnd = 1'000;
 // What has been named within 15 minutes does not leave the directory for want of room, either (docs/cluster.md).
 constexpr std::chrono::minutes kBetweenNamings{10};
 constexpr std::chrono::minutes kUrlLife{15};  // of what is handed to jobs without credentials
@@ -63,9 +67,13 @@ Response answer_standing_by(const Request& request) {
 std::chrono::seconds seconds(std::uint64_t count) { return std::chrono::seconds(count); }
 
 JobCache::Options cache_options(const Config& config) {
+  Flusher::Options flusher;
+  if (config.flush_frequency > 0) flusher.frequency = std::chrono::minutes(config.flush_frequency);
+  if (config.flush_amount > 0) flusher.pace.most_bytes = config.flush_amount;
   return {.tiers = {.redis_url = config.redis_url,
                     .directory = config.backup_dir,
-                    .directory_mode = directory_mode(config)},
+                    .directory_mode = directory_mode(config),
+                    .flusher = flusher},
           .shared_url = config.redis_shared_url,
           .proxy_host = config.enable_proxy ? config.redis_proxy_host : "",
           .proxy_port = config.redis_proxy_port,
@@ -115,6 +123,7 @@ class RunningManager final : public Manager {
     sweeper_ = std::thread([this] { sweep(); });
     reconciler_ = std::thread([this] { reconcile(); });
     namer_ = std::thread([this] { name_chunks(); });
+    looker_ = std::thread([this] { look(); });
   }
 
   ~RunningManager() override { stop(std::chrono::milliseconds(0)); }
@@ -134,9 +143,14 @@ class RunningManager final : public Manager {
     sweeper_.join();
     reconciler_.join();
     namer_.join();
+    looker_.join();
     listings_.stop();
     cache_.copies().stop();
     cache_.misses().stop();
+    try {
+      jobs_.keep_uses(kKeptAtTheEnd);
+    } catch (const CacheError&) {  // statistics
+    }
   }
 
  private:
@@ -212,6 +226,7 @@ class RunningManager final : public Manager {
         clients_.sweep();
         jobs_.sweep();
         usage_.sample(now(), milliseconds_now());
+        jobs_.keep_uses(kKeptASecond);
         if (++sweeps % kBetweenCollections == 0) jobs_.collect();
       } catch (const std::exception& error) {  // the records: tried again in a second
         if (once_.first()) log(LogLevel::kError, "what has expired stays for now: {}", error.what());
@@ -234,15 +249,33 @@ class RunningManager final : public Manager {
     }
   }
 
+  void interrupt() const {
+    if (stopping_) throw CancelledError("the manager is stopping");
+  }
+
+  // How much is cached of datasets: takes a tenth of a core at most.
+  void look() {
+    std::chrono::steady_clock::duration pause = kBetweenLooks;
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, pause, [&] { return ended_; })) {
+      lock.unlock();
+      const auto begun = now();
+      try {
+        jobs_.look([this] { interrupt(); });
+      } catch (const CancelledError&) {
+      }
+      pause = std::max<std::chrono::steady_clock::duration>(9 * (now() - begun), kBetweenLooks);
+      lock.lock();
+    }
+  }
+
   // By itself: the directory, and Redis, may keep it waiting.
   void name_chunks() {
     std::unique_lock lock(mutex_);
     do {
       lock.unlock();
       try {
-        jobs_.name_chunks([this] {
-          if (stopping_) throw CancelledError("the manager is stopping");
-        });
+        jobs_.name_chunks([this] { interrupt(); });
       } catch (const CancelledError&) {
       }
       lock.lock();
@@ -267,7 +300,7 @@ class RunningManager final : public Manager {
   std::condition_variable changed_;
   bool ended_ = false;
   std::map<std::string, std::shared_ptr<RequestRate>> rates_;  // by client
-  std::thread sweeper_, reconciler_, namer_;
+  std::thread sweeper_, reconciler_, namer_, looker_;
 };
 
 }  // namespace

@@ -16,13 +16,31 @@ Problem unknown_dataset(const std::string& id) {
   return {404, "unknown-dataset", fmt::format("there is no dataset \"{}\"", id)};
 }
 
+// Whether it has not been used for as long as its last job asked.
+bool has_lapsed(const DatasetRecord& record) {
+  return record.last_use_ms + static_cast<std::int64_t>(record.durability_minutes) * 60'000 <= milliseconds_now();
+}
+
 }  // namespace
 
 Jobs::DatasetView Jobs::dataset_view(const DatasetRecord& record) const {
-  DatasetView result{record, {}, {}};
-  if (cache_ != nullptr) result.copy = cache_->copies().status(record.id);
+  std::vector<std::string> users;
   for (const auto& [id, job] : jobs_)
-    if (job.record.dataset == record.id) result.jobs.push_back(id);
+    if (job.record.dataset == record.id) users.push_back(id);
+  return dataset_view(record, std::move(users));
+}
+
+Jobs::DatasetView Jobs::dataset_view(const DatasetRecord& record, std::vector<std::string> users) const {
+  DatasetView result{record, std::move(users), {}, record.redis_bytes, record.directory_bytes, {}};
+  if (cache_ == nullptr) return result;
+  result.copy = cache_->copies().status(record.id);
+  if (result.copy && result.copy->running && result.copy->work == Work::kCopy) {  // it grows while one looks
+    result.redis_bytes = std::max(result.redis_bytes, result.copy->redis_bytes);
+    result.directory_bytes = std::max(result.directory_bytes, result.copy->directory_bytes);
+  }
+  result.capacity_bytes = cache_->capacity();
+  if (const std::uint64_t quota = clients_.quota_of(record.client).cached_bytes; quota > 0)
+    result.capacity_bytes = std::min(result.capacity_bytes.value_or(quota), quota);
   return result;
 }
 
@@ -32,8 +50,7 @@ std::vector<Jobs::DatasetView> Jobs::datasets(const std::string& client) const {
   for (const auto& [id, job] : jobs_) users[job.record.dataset].push_back(id);
   std::vector<DatasetView> views;
   for (const auto& [id, record] : datasets_)
-    if (client.empty() || record.client == client)
-      views.push_back({record, users[id], cache_ == nullptr ? std::nullopt : cache_->copies().status(id)});
+    if (client.empty() || record.client == client) views.push_back(dataset_view(record, std::move(users[id])));
   return views;
 }
 
@@ -88,7 +105,58 @@ CopyPlan Jobs::eviction_of(const DatasetRecord& record) const {
 void Jobs::evict_for_good(const DatasetRecord& record) {
   if (cache_ == nullptr || !cache_->fillable() || record.version.empty()) return;
   cache_->copies().cancel(record.id);
-  cache_->work(record, clients_.domain_of(record.client), eviction_of(record));
+  cache_->work(record, clients_.domain_of(record.client), eviction_of(record),
+               [this, id = record.id](const CopyStatus& status) { worked(id, status); });
+}
+
+// What a piece of work has seen counts as a look, if it saw all and left it there. Else there is at least what a copy has seen.
+void Jobs::worked(const std::string& dataset, const CopyStatus& status) {
+  if (status.whole && status.work != Work::kEvict) return looked(dataset, status);
+  const std::lock_guard lock(mutex_);
+  looks_[dataset].wanted = true;
+  const auto found = datasets_.find(dataset);
+  if (found == datasets_.end() || status.work != Work::kCopy) return;
+  found->second.redis_bytes = std::max(found->second.redis_bytes, status.redis_bytes);
+  found->second.directory_bytes = std::max(found->second.directory_bytes, status.directory_bytes);
+}
+
+void Jobs::looked(const std::string& dataset, const CopyStatus& status) {
+  const std::lock_guard lock(mutex_);
+  looks_[dataset] = {false, clock_()};
+  const auto found = datasets_.find(dataset);
+  if (found == datasets_.end()) return;
+  found->second.redis_bytes = status.redis_bytes;
+  found->second.directory_bytes = status.directory_bytes;
+  found->second.looked_ms = milliseconds_now();
+  unkept_.insert(dataset);
+}
+
+void Jobs::look(const Interrupt& interrupt) {
+  constexpr std::chrono::seconds kBetweenLooks{60};
+  if (cache_ == nullptr || !cache_->fillable()) return;
+  std::optional<DatasetRecord> next;
+  {
+    const std::lock_guard lock(mutex_);
+    Time oldest = Time::max();
+    std::erase_if(looks_, [&](const auto& entry) { return !datasets_.contains(entry.first); });
+    for (const auto& [id, looks] : looks_) {
+      const DatasetRecord& record = datasets_.at(id);
+      const bool due = looks.last == Time() || clock_() - looks.last >= kBetweenLooks;
+      if (!looks.wanted || !due || record.version.empty() || looks.last >= oldest) continue;
+      if (const auto work = cache_->copies().status(id); work && work->running) continue;
+      oldest = looks.last;
+      next = record;
+    }
+    if (!next) return;
+    looks_[next->id] = {false, clock_()};
+  }
+  try {
+    looked(next->id, cache_->look(*next, clients_.domain_of(next->client), interrupt));
+  } catch (const CancelledError&) {
+    throw;
+  } catch (const std::exception& error) {
+    log(LogLevel::kDebug, "dataset {} cannot be looked at now: {}", next->id, error.what());
+  }
 }
 
 std::uint64_t Jobs::room_for(const DatasetRecord& record) const {
@@ -97,8 +165,10 @@ std::uint64_t Jobs::room_for(const DatasetRecord& record) const {
   std::uint64_t others = 0;
   const std::lock_guard lock(mutex_);
   for (const auto& [id, dataset] : datasets_)
-    if (dataset.client == record.client && id != record.id)
-      if (const auto copy = cache_->copies().status(id)) others += copy->cached_bytes();
+    if (dataset.client == record.client && id != record.id) {
+      const DatasetView other = dataset_view(dataset, {});
+      others += other.redis_bytes + other.directory_bytes;
+    }
   return quota > others ? quota - others : 0;
 }
 
@@ -118,7 +188,8 @@ void Jobs::work(const std::string& id, CopyPlan plan) {
                     fmt::format("the datasets of \"{}\" have as many bytes in the cache as they may; evict one",
                                 record.client));
   }
-  cache_->work(record, clients_.domain_of(record.client), plan);
+  cache_->work(record, clients_.domain_of(record.client), plan,
+               [this, id](const CopyStatus& status) { worked(id, status); });
 }
 
 void Jobs::cancel_work(const std::string& id) {
@@ -133,9 +204,7 @@ std::vector<std::string> Jobs::collect() {
   std::vector<DatasetRecord> unused;
   for (const DatasetView& dataset : datasets("")) {
     const DatasetRecord& record = dataset.record;
-    if (!dataset.jobs.empty() || record.version.empty() || record.pinned_until_ms > now ||
-        record.last_use_ms + static_cast<std::int64_t>(record.durability_minutes) * 60'000 > now)
-      continue;
+    if (!dataset.jobs.empty() || record.version.empty() || record.pinned_until_ms > now || !has_lapsed(record)) continue;
     const std::lock_guard lock(mutex_);
     auto& collected = collected_[record.id];
     if (std::exchange(collected, record.last_use_ms) != record.last_use_ms) unused.push_back(record);
@@ -154,7 +223,8 @@ void Jobs::name_chunks(const Interrupt& interrupt) {
   if (cache_ == nullptr) return;
   for (const DatasetView& dataset : datasets("")) {
     const DatasetRecord& record = dataset.record;
-    if (record.version.empty() || (dataset.jobs.empty() && record.pinned_until_ms <= milliseconds_now())) continue;
+    const bool kept = !dataset.jobs.empty() || record.pinned_until_ms > milliseconds_now() || !has_lapsed(record);
+    if (record.version.empty() || !kept) continue;
     interrupt();
     try {
       cache_->name_chunks(record, clients_.domain_of(record.client), interrupt);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "alnair/core/error.h"
 #include "alnair/dataset/dataset.h"
@@ -49,7 +50,7 @@ void Jobs::resume() {
       tokens_[record.token_hash] = record.id;
       if (cache_ != nullptr) cache_->know(record, clients_.domain_of(record.client));
       const std::string id = record.id;
-      jobs_[id] = {std::move(record), clock_(), clock_(), "{}"};
+      jobs_[id] = {std::move(record), clock_(), clock_(), "{}", true};
     }
   }
   for (const JobRecord& record : unfinished) begin_listing(record);
@@ -58,7 +59,6 @@ void Jobs::resume() {
 RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& request) {
   const std::string token = random_token();
   JobRecord record;
-  record.id = random_id();
   record.client = client;
   record.name = request.name;
   record.node = request.node;
@@ -73,24 +73,31 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
   record.chunk_size = CacheOptions().chunk_size;
   clients_.s3_auth(client);  // refuses at once who has no credentials
   RegisteredJob registered{token, "", {}};
-  if (cache_ != nullptr && request.qos.usecache) {
-    const std::string password = random_token();
-    registered.redis_url = cache_->redis_url(record.id, clients_.domain_of(client), password);
-    if (cache_->makes_users()) record.redis_hash = hash_token(password);
-  }
   {
     const std::lock_guard writing(writing_);
+    std::optional<JobRecord> earlier;
     {
       const std::lock_guard lock(mutex_);
+      record.id = id_for(client, request);
+      if (const auto known = jobs_.find(record.id); known != jobs_.end()) earlier = known->second.record;
       const auto own = std::count_if(jobs_.begin(), jobs_.end(),
                                      [&](const auto& entry) { return entry.second.record.client == client; });
-      if (jobs_.size() >= options_.max_jobs || static_cast<std::size_t>(own) >= options_.max_jobs_per_client)
+      if (!earlier && (jobs_.size() >= options_.max_jobs || static_cast<std::size_t>(own) >= options_.max_jobs_per_client))
         throw Problem(
             429, "too-many-jobs",
             fmt::format("there are {} jobs, {} of them of \"{}\": as many as may be", jobs_.size(), own, client), 10);
     }
+    if (cache_ != nullptr && request.qos.usecache) {
+      const std::string password = random_token();
+      registered.redis_url = cache_->redis_url(record.id, clients_.domain_of(client), password);
+      if (cache_->makes_users()) record.redis_hash = hash_token(password);
+    }
+    if (!record.redis_hash.empty() && record.id == request.earlier_id)
+      record.earlier_redis_hashes = request.earlier_redis_hashes;
+    if (earlier) take_over(*earlier, record);
     records_.put_job(record);
     const std::lock_guard lock(mutex_);
+    if (earlier) tokens_.erase(earlier->token_hash);
     tokens_[record.token_hash] = record.id;
     const Job& job = jobs_[record.id] = {record, clock_(), clock_(), "{}"};
     registered.job = view(job);
@@ -98,6 +105,27 @@ RegisteredJob Jobs::register_job(const std::string& client, const JobRequest& re
   registered.job.domain = clients_.domain_of(client);
   begin_listing(record);
   return registered;
+}
+
+// With mutex_ held. An id names the job's user in Redis, too: whoever reads by that can go on.
+std::string Jobs::id_for(const std::string& client, const JobRequest& request) const {
+  if (request.earlier_id.empty()) return random_id();
+  const auto found = jobs_.find(request.earlier_id);
+  return found == jobs_.end() || found->second.record.client == client ? request.earlier_id : random_id();
+}
+
+// What was begun for the job before ends.
+void Jobs::take_over(const JobRecord& earlier, JobRecord& record) {
+  constexpr std::size_t kMost = 8;
+  listings_.forget(earlier.dataset, earlier.id);
+  if (cache_ != nullptr) cache_->copies().forget(earlier.dataset, earlier.id);
+  if (record.redis_hash.empty()) return;
+  auto& hashes = record.earlier_redis_hashes;
+  hashes.push_back(earlier.redis_hash);
+  hashes.insert(hashes.end(), earlier.earlier_redis_hashes.begin(), earlier.earlier_redis_hashes.end());
+  std::set<std::string> seen{""};
+  std::erase_if(hashes, [&](const std::string& hash) { return !seen.insert(hash).second; });
+  if (hashes.size() > kMost) hashes.resize(kMost);
 }
 
 void Jobs::begin_listing(const JobRecord& record) {
@@ -130,6 +158,7 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
       const auto known = datasets_.find(record.dataset);
       dataset = known == datasets_.end() ? DatasetRecord{.id = record.dataset, .client = record.client} : known->second;
       dataset->datasource = record.datasource;
+      if (dataset->version != status.version) dataset->redis_bytes = dataset->directory_bytes = dataset->looked_ms = 0;
       dataset->version = status.version;
       dataset->objects = status.objects;
       dataset->bytes = status.bytes;
@@ -142,8 +171,16 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
       status.failure.empty()
           ? fmt::format("{} objects, {} bytes, version {}", status.objects, status.bytes, status.version)
           : status.failure);
-  if (copies)
-    cache_->copy(*dataset, domain, id, {.most_bytes = room_for(*dataset)}, [this, id](const CopyStatus& copy) { copied(id, copy); });
+  if (copies) {
+    cache_->copy(*dataset, domain, id, {.most_bytes = room_for(*dataset)},
+                 [this, id, dataset = dataset->id](const CopyStatus& copy) {
+                   worked(dataset, copy);
+                   copied(id, copy);
+                 });
+  } else if (dataset) {
+    const std::lock_guard lock(mutex_);
+    looks_[dataset->id].wanted = true;
+  }
 }
 
 void Jobs::put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record) {
@@ -202,14 +239,45 @@ JobView Jobs::heartbeat(const std::string& id, const std::string& report) {
 
 std::vector<MissAnswer> Jobs::misses(const std::string& id, const std::vector<MissedChunk>& chunks,
                                      std::chrono::milliseconds patience) const {
-  const JobView job = get(id);
+  const DatasetRecord dataset = dataset_of(id);
+  return cache_->misses().answer(dataset, clients_.domain_of(dataset.client), chunks, patience);
+}
+
+std::string Jobs::hashes(const std::string& id, std::uint64_t first, std::uint64_t most) const {
+  const DatasetRecord dataset = dataset_of(id);
+  return cache_->misses().known_hashes(dataset, clients_.domain_of(dataset.client), first, most);
+}
+
+// The version of it that the job reads.
+DatasetRecord Jobs::dataset_of(const std::string& job) const {
   if (cache_ == nullptr || !cache_->fillable()) throw Problem(409, "no-cache", "the manager has no cache");
-  if (job.record.version.empty()) throw Problem(409, "not-ready", "the job's dataset has not been listed yet", 1);
-  const DatasetRecord dataset{.id = job.record.dataset,
-                              .client = job.record.client,
-                              .datasource = job.record.datasource,
-                              .version = job.record.version};
-  return cache_->misses().answer(dataset, job.domain, chunks, patience);
+  const std::lock_guard lock(mutex_);
+  const JobRecord& record = find(job).record;
+  if (record.version.empty()) throw Problem(409, "not-ready", "the job's dataset has not been listed yet", 1);
+  return {.id = record.dataset, .client = record.client, .datasource = record.datasource, .version = record.version};
+}
+
+void Jobs::used(const std::string& id, const ChunkUse& more) {
+  const std::lock_guard lock(mutex_);
+  const auto job = jobs_.find(id);
+  if (job == jobs_.end() || more == ChunkUse()) return;
+  if (std::exchange(job->second.resumed, false)) return;
+  const auto dataset = datasets_.find(job->second.record.dataset);
+  if (dataset == datasets_.end()) return;
+  dataset->second.use += more;
+  unkept_.insert(dataset->first);
+  looks_[dataset->first].wanted = true;
+}
+
+void Jobs::keep_uses(std::size_t most) {
+  const std::lock_guard writing(writing_);
+  std::vector<DatasetRecord> kept;
+  {
+    const std::lock_guard lock(mutex_);
+    for (; !unkept_.empty() && kept.size() < most; unkept_.erase(unkept_.begin()))
+      if (const auto found = datasets_.find(*unkept_.begin()); found != datasets_.end()) kept.push_back(found->second);
+  }
+  for (const DatasetRecord& record : kept) records_.put_dataset(record);
 }
 
 void Jobs::deregister(const std::string& id, bool delete_dataset) {
@@ -232,6 +300,7 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
     if (const auto known = datasets_.find(dataset); known != datasets_.end()) {
       unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms <= milliseconds_now();
       last_use = known->second;
+      looks_[dataset].wanted = true;
       if (delete_dataset && unused) datasets_.erase(known);
     }
   }

@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct JobRequest {
   Datasource datasource;
   Qos qos;
   bool single_pass = false;  // as JobRecord has it
+  // Of a registration that the client has lost, or that the manager has: the same id is given, unless somebody else has it now, and
+  // the passwords of the job's user in Redis go on being good.
+  std::string earlier_id;
+  std::vector<std::string> earlier_redis_hashes;
 };
 
 struct JobView {
@@ -72,6 +77,12 @@ class Jobs {
   // Renews the token, and keeps what the job reports. Problem: 404.
   JobView heartbeat(const std::string& id, const std::string& report);
 
+  // What its last heartbeat has told more than the one before.
+  void used(const std::string& id, const ChunkUse& more);
+
+  // Content hashes of the job's dataset (Misses::known_hashes). Problem: 404; 409: there is no manifest yet, or no cache.
+  std::string hashes(const std::string& id, std::uint64_t first, std::uint64_t most) const;
+
   // Brings chunks of the job's dataset into the cache (Misses::answer). Problem: 404; 409: there is no manifest yet, or no cache.
   std::vector<MissAnswer> misses(const std::string& id, const std::vector<MissedChunk>& chunks,
                                  std::chrono::milliseconds patience) const;
@@ -88,6 +99,13 @@ class Jobs {
     DatasetRecord record;
     std::vector<std::string> jobs;  // ids of live ones
     std::optional<CopyStatus> copy;  // of the work on its chunks that goes on, else of the last
+    std::uint64_t redis_bytes = 0, directory_bytes = 0;  // of it that are cached, as far as is known
+    std::optional<std::uint64_t> capacity_bytes;         // that the tiers and its client's quota have for it at most; none: unknown
+
+    std::optional<std::uint64_t> cached_bytes() const {  // none: nobody has looked
+      const std::uint64_t bytes = redis_bytes + directory_bytes;
+      return bytes == 0 && record.looked_ms == 0 ? std::nullopt : std::optional(bytes);
+    }
   };
   std::vector<DatasetView> datasets(const std::string& client) const;
   DatasetView dataset(const std::string& id) const;        // Problem: 404
@@ -99,11 +117,16 @@ class Jobs {
   void cancel_work(const std::string& id);  // Problem: 404
   // Evicts datasets that no job has used for durabilityindisk minutes and that are not pinned. Returns their ids.
   std::vector<std::string> collect();
-  // Says in the directory that the chunks of datasets that live jobs use, or that are pinned, are to stay. Waits. Throws only what
+  // Says in the directory that the chunks of datasets that live jobs use or have used lately, or that are pinned, are to stay. Waits. Throws only what
   // `interrupt` throws.
   void name_chunks(const Interrupt& interrupt);
 
   void sweep();  // deregisters jobs whose grace has ended
+  // Looks how much is cached of the dataset whose turn it is, if there is one: its jobs have read since the last look. Waits. Throws
+  // only what `interrupt` throws.
+  void look(const Interrupt& interrupt);
+  // Writes to the records what heartbeats have told of some datasets. To be called every second.
+  void keep_uses(std::size_t most);
 
  private:
   using Time = std::chrono::steady_clock::time_point;
@@ -112,6 +135,12 @@ class Jobs {
     Time registered;
     Time heartbeat;
     std::string report;
+    bool resumed = false;  // and has told nothing since: its first counters are of before
+  };
+  // Of a dataset, in this manager's life.
+  struct Looks {
+    bool wanted = false;  // something changed since the last one
+    Time last{};
   };
   void begin_listing(const JobRecord& record);
   void listed(const std::string& id, const ListingStatus& status);
@@ -119,9 +148,15 @@ class Jobs {
   void put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record);
   JobView view(const Job& job) const;
   std::uint64_t room_for(const DatasetRecord& record) const;  // in its client's quota of cached bytes
+  std::string id_for(const std::string& client, const JobRequest& request) const;
+  void take_over(const JobRecord& earlier, JobRecord& record);
+  DatasetRecord dataset_of(const std::string& job) const;
+  void worked(const std::string& dataset, const CopyStatus& status);
+  void looked(const std::string& dataset, const CopyStatus& status);
   Job& find(const std::string& id);
   const Job& find(const std::string& id) const;
   DatasetView dataset_view(const DatasetRecord& record) const;
+  DatasetView dataset_view(const DatasetRecord& record, std::vector<std::string> users) const;
   DatasetView unused(const std::string& id) const;
   CopyPlan eviction_of(const DatasetRecord& record) const;
   void evict_for_good(const DatasetRecord& record);
@@ -137,6 +172,8 @@ class Jobs {
   std::map<std::string, Job> jobs_;
   std::map<std::string, std::string> tokens_;  // hash to job
   std::map<std::string, DatasetRecord> datasets_;
+  std::map<std::string, Looks> looks_;            // by dataset
+  std::set<std::string> unkept_;                  // datasets whose use is not in the records yet
   std::map<std::string, std::int64_t> collected_;  // by dataset: its last use, when it was evicted for not being used
 };
 

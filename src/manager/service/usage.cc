@@ -17,8 +17,8 @@ double counter(const nlohmann::json& counters, const std::string& name) {
   return value >= 0 && value <= kMost ? value : 0;
 }
 
-Usage usage_of(const nlohmann::json& counters) {
-  Usage usage;
+ChunkUse use_of(const nlohmann::json& counters) {
+  ChunkUse usage;
   usage.reads = counter(counters, "reads");
   usage.stalled_s = counter(counters, "wait_us") / 1e6;
   usage.s3_requests = counter(counters, "s3_get_object");
@@ -29,40 +29,29 @@ Usage usage_of(const nlohmann::json& counters) {
   return usage;
 }
 
-// Calls `change` with each number of `total`, and those of `before` and `now` that belong to it.
-template <typename Change>
-void each(Usage& total, const Usage& before, const Usage& now, const Change& change) {
-  change(total.reads, before.reads, now.reads);
-  change(total.stalled_s, before.stalled_s, now.stalled_s);
-  change(total.s3_requests, before.s3_requests, now.s3_requests);
-  for (std::size_t i = 0; i < kUsageTiers.size(); ++i) {
-    change(total.hits[i], before.hits[i], now.hits[i]);
-    change(total.misses[i], before.misses[i], now.misses[i]);
-  }
-}
-
 }  // namespace
 
-void UsageTotals::reported(const std::string& job, const nlohmann::json& report, Time now) {
+ChunkUse UsageTotals::reported(const std::string& job, const nlohmann::json& report, Time now) {
   const auto counters = report.find("counters");
-  if (counters == report.end() || !counters->is_object()) return;
-  const Usage told = usage_of(*counters);
+  if (counters == report.end() || !counters->is_object()) return {};
+  const ChunkUse told = use_of(*counters);
   const std::lock_guard lock(mutex_);
   Job& known = jobs_[job];
   // Counters grow; one that is smaller than before began again, in another process.
-  each(total_, known.last, told, [](double& total, double before, double current) {
-    total += current >= before ? current - before : current;
-  });
+  ChunkUse fresh = told;
+  ChunkUse::each(fresh, [](double& count, double before) { count -= count >= before ? before : 0; }, known.last);
+  total_ += fresh;
   known = {told, now};
+  return fresh;
 }
 
-Usage UsageTotals::of(const std::string& job) const {
+ChunkUse UsageTotals::of(const std::string& job) const {
   const std::lock_guard lock(mutex_);
   const auto found = jobs_.find(job);
-  return found == jobs_.end() ? Usage() : found->second.last;
+  return found == jobs_.end() ? ChunkUse() : found->second.last;
 }
 
-Usage UsageTotals::total() const {
+ChunkUse UsageTotals::total() const {
   const std::lock_guard lock(mutex_);
   return total_;
 }
