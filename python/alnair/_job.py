@@ -115,7 +115,7 @@ def read_job(name: str, path: str) -> Job:
     for place, right in misplaced:
         raise ConfigError(f"{at(place)}: is in the wrong place; expected it as {right}")
     bucket = datasource.get("bucket")
-    if not isinstance(bucket, str) or not bucket or "/" in bucket:
+    if not isinstance(bucket, str) or re.fullmatch(r"[A-Za-z0-9._-]+", bucket) is None:
         raise ConfigError(f"{at('datasource.bucket')}: expected the name of a bucket")
     keys = datasource.get("keys")
     if isinstance(keys, str):

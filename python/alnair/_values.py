@@ -30,8 +30,10 @@ def wrong(where: str, expected: str, value: Any) -> ConfigError:
 
 
 def shown(text: str) -> str:
-    """The text, unless it may hold a password."""
-    return "a text with '@' (not shown)" if "@" in text else repr(text)
+    """The text, unless it may hold a password; of a long one the beginning."""
+    if "@" in text:
+        return "a text with '@' (not shown)"
+    return repr(text) if len(text) <= 200 else f"{text[:200]!r}..."
 
 
 def boolean(value: Any, where: str) -> bool:
@@ -86,6 +88,10 @@ def text(value: Any, where: str) -> str:
         raise wrong(where, "a text", value)
     if any(ord(character) < 32 for character in value):
         raise ConfigError(f"{where}: expected a text without control characters")
+    try:
+        value.encode("utf-8", "surrogateescape")  # as file names are
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where}: expected Unicode, not {value!r}") from None
     return value
 
 

@@ -263,6 +263,9 @@ def test_keys_that_say_nothing(source):
         ("cache_dir", 5, "a path, not 5 (int)"),
         ("source", "pets", "s3://bucket, s3://bucket/path or file:///directory, not 'pets'"),
         ("source", "s3:///pets", "s3://bucket, s3://bucket/path or file:///directory, not 's3:///pets'"),
+        ("source", "file:///\ud800", r"Unicode, not 'file:///\ud800'"),
+        ("maxmemory", "9" * 5000, f"a number of MiB (0: no limit) of at least 0, not '{'9' * 200}'..."),
+        ("memory_limit", "9" * 400 + ".5G", f"a size such as 1048576, 512MiB or 8G, not '{'9' * 200}'..."),
         ("source", "file://pets", "s3://bucket, s3://bucket/path or file:///directory, not 'file://pets'"),
     ],
 )
@@ -296,7 +299,11 @@ def test_a_url_with_a_password_is_not_shown():
         ("[]", "line 1: expected an object with the fields name, datasource and qos"),
         ('{\n"name": "x"}', "line 1, field datasource: expected an object with the fields name, bucket and keys"),
         ('{\n"datasource": []}', "line 2, field datasource: expected an object with the fields name, bucket and keys"),
-        ('{"datasource": {\n"Bucket": 5}}', "line 2, field datasource.bucket: expected the name of a bucket"),
+        *(
+            ('{"datasource": {\n"Bucket": %s}}' % bucket, "line 2, field datasource.bucket: expected the name of a bucket")
+            for bucket in ("5", '""', '"s3://pets"', '" pets"', r'"pets\n"', r'"\ud800"')
+        ),
+        ('{"datasource": {"bucket": "b"}, "qos": {"MaxMemory": %s}}' % ("9" * 5000), ": Exceeds the limit (4300 digits)"),
         (
             '{"datasource": {"bucket": "b",\n\n"Keys": [1]}}',
             "line 3, field datasource.keys: expected a list of key entries (texts), but item 0 is int",
