@@ -46,6 +46,15 @@ def local_files(endpoint, cache, take, batch_size, workers):
     return DataLoader(Files(os.environ["BENCH_RAW"], take), batch_size, shuffle=True, **common(workers))
 
 
+class Nothing(Files):
+    def __getitem__(self, index):
+        return 0
+
+
+def nothing(endpoint, cache, take, batch_size, workers):
+    return DataLoader(Nothing(os.environ["BENCH_RAW"], take), batch_size, shuffle=True, **common(workers))
+
+
 def s3torchconnector(endpoint, cache, take, batch_size, workers):
     from s3torchconnector import S3ClientConfig, S3MapDataset
 
@@ -140,6 +149,7 @@ CONVERSIONS = {"wds": make_wds, "opt": make_opt, "mds": make_mds}
 COMPETITORS = {
     "alnair": (alnair, None),
     "local files": (local_files, None),
+    "nothing to read": (nothing, None),
     "s3torchconnector": (s3torchconnector, None),
     "LitData raw": (litdata_raw, None),
     "LitData optimised": (litdata_optimised, "opt"),
