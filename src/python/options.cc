@@ -1,6 +1,7 @@
 #include "python/options.h"
 
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <functional>
 #include <map>
@@ -9,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/ca_bundle.h"
 #include "python/text.h"
 
 namespace py = pybind11;
@@ -93,9 +95,22 @@ const std::map<std::string, Setter>& setters() {
   return table;
 }
 
+// A machine may have Python and no certificates. pip has some with it.
+void find_certificates() {
+  if (!find_ca_bundle().empty()) return;
+  for (const char* package : {"certifi", "pip._vendor.certifi"}) {
+    try {
+      const auto file = py::module_::import(package).attr("where")().cast<std::string>();
+      if (access(file.c_str(), R_OK) == 0) return set_fallback_ca_bundle(file);
+    } catch (const py::error_already_set&) {  // there is none
+    }
+  }
+}
+
 }  // namespace
 
 DatasetOptions dataset_options(const py::dict& items) {
+  find_certificates();
   DatasetOptions options;
   for (const auto& [name, value] : items) setters().at(name.cast<std::string>())(options, value);
   return options;

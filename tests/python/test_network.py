@@ -1,9 +1,11 @@
 """TLS and proxies: the ways to an S3 server that are not a plain connection."""
 
+import os
 import selectors
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 from urllib.parse import urlsplit
 
@@ -74,6 +76,28 @@ def test_a_file_of_certificates_that_cannot_be_used_is_named(tls, credentials, m
         assert refusal(endpoint_url=server.endpoint_url, ca_bundle=tmp_path / "ca.pem") == (
             f"ca_bundle '{tmp_path / 'ca.pem'}' cannot be read: expected a PEM file of certificates."
         )
+
+
+READ = """
+import sys
+sys.modules["torch"] = None  # not needed, and slow to import
+from alnair import AlnairJobDataset
+print(len(list(AlnairJobDataset(source="s3://pets", endpoint_url=sys.argv[1], progress=False))))
+"""
+
+
+def test_a_machine_without_certificates_uses_certifis(tls, credentials, tmp_path):
+    server, certificate = tls
+    (tmp_path / "certifi.py").write_text(f"def where(): return {str(certificate)!r}\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        environment.pop(name, None)
+    hide = "for d in /etc/ssl /etc/pki; do [ ! -d $d ] || mount -t tmpfs none $d || exit 77; done"
+    command = ["unshare", "--mount", "sh", "-c", f'{hide}; exec "$@"', "-", sys.executable, "-c", READ, server.endpoint_url]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip("needs the right to mount")
+    assert (result.stdout.strip(), result.stderr) == (str(len(KEYS)), "")
 
 
 def test_plain_http_to_a_server_that_speaks_tls_says_so(tls, credentials):

@@ -1,4 +1,4 @@
-// A place that holds chunks by content hash: node memory, a directory, later Redis.
+// A place that holds chunks by content hash: node memory, a directory, Redis.
 //
 // The cache may only make a job faster: no method throws for what goes wrong inside a tier. A fault (ENOSPC, EIO,
 // garbage, a vanished directory...) is a miss or a refused put, is counted, and is logged once.
