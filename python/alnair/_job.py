@@ -98,8 +98,8 @@ def read_job(name: str, path: str) -> Job:
         raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise ConfigError(f"{path}, line 1: nested too deeply") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise ConfigError(f"{path}: {error}") from None
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise ConfigError(f"{path}: has a number of thousands of digits") from None
 
     def at(field: str) -> str:
         return f"{path}, line {_line_of(text, field.rpartition('.')[2])}, field {field}"

@@ -303,7 +303,7 @@ def test_a_url_with_a_password_is_not_shown():
             ('{"datasource": {\n"Bucket": %s}}' % bucket, "line 2, field datasource.bucket: expected the name of a bucket")
             for bucket in ("5", '""', '"s3://pets"', '" pets"', r'"pets\n"', r'"\ud800"')
         ),
-        ('{"datasource": {"bucket": "b"}, "qos": {"MaxMemory": %s}}' % ("9" * 5000), ": Exceeds the limit (4300 digits)"),
+        ('{"datasource": {"bucket": "b"}, "qos": {"MaxMemory": %s}}' % ("9" * 5000), ": has a number of thousands of digits"),
         (
             '{"datasource": {"bucket": "b",\n\n"Keys": [1]}}',
             "line 3, field datasource.keys: expected a list of key entries (texts), but item 0 is int",
