@@ -200,8 +200,8 @@ bool SharedIndex::insert_into(const Table& table, std::uint64_t key, std::uint64
   return false;
 }
 
-void SharedIndex::erase(const ContentHash& hash, Location place) {
-  find_word(hash, [&](std::atomic<std::uint64_t>& cell, std::uint64_t word) {
+bool SharedIndex::erase(const ContentHash& hash, Location place) {
+  return find_word(hash, [&](std::atomic<std::uint64_t>& cell, std::uint64_t word) {
     return location(word) == place && (cell.compare_exchange_strong(word, 0, std::memory_order_acq_rel) ||
                                        (location(word) == place && cell.compare_exchange_strong(word, 0)));
   });

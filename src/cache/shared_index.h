@@ -61,7 +61,7 @@ class SharedIndex {
   bool insert(const ContentHash& hash, Location place, const IsStale& is_stale);
 
   // Forgets the entry if it is there.
-  void erase(const ContentHash& hash, Location place);
+  bool erase(const ContentHash& hash, Location place);  // whether it was there
 
   // Sets the entry's mark; true if the entry is there and had none.
   bool mark(const ContentHash& hash, Location place);

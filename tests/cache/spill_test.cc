@@ -6,12 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <thread>
 
 #include "alnair/core/error.h"
 #include "cache/tier_contract.h"
 #include "directory_support.h"
+#include "hooked_file_system.h"
 #include "support/temporary_directory.h"
 
 namespace alnair {
@@ -185,6 +187,78 @@ TEST_F(SpillTest, PlantedBytesAreAMissThatIsCounted) {
   EXPECT_EQ(metrics().value(TierId::kSpill, TierCounter::kCorrupt), corrupt + 1);
   EXPECT_EQ(count_stored(*tier, chunks), 1u) << "the damaged one is written again";
   EXPECT_EQ(count_hits(*tier, chunks), 20u);
+}
+
+TEST_F(SpillTest, ADamagedRecordIsFoundByOneHostAndNoOther) {
+  std::vector<ContentHash> told;
+  SpillOptions options = host(1);
+  options.before_drop = [&](std::span<const ContentHash> hashes) {
+    told.insert(told.end(), hashes.begin(), hashes.end());
+    return true;
+  };
+  const auto chunks = make_chunks(20, 5000, 1);
+  const auto one = open_spill(options), two = open_spill(host(2));
+  ASSERT_FALSE(one->identity().empty());
+  count_stored(*one, chunks);
+  one->flush();
+  EXPECT_TRUE(finds_all(*two, chunks));
+  const auto damaged = files_in(root_ / "nfs", ".segment");
+  ASSERT_EQ(damaged.size(), 1u);
+  {
+    std::fstream bytes(damaged[0], std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekp(16 + 2500);
+    bytes.put('X').put('Y').put('Z');
+  }
+  const auto corrupt = metrics().value(TierId::kSpill, TierCounter::kCorrupt);
+  EXPECT_EQ(count_hits(*one, chunks), 19u);
+  // Its other records are in a new segment, and whoever relied on the damaged one knows.
+  const auto deadline = std::chrono::steady_clock::now() + 30s;
+  while (std::filesystem::exists(damaged[0]) && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(5ms);
+  EXPECT_FALSE(std::filesystem::exists(damaged[0]));
+  one->flush();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0], chunks[0].hash);
+  EXPECT_EQ(count_hits(*one, chunks), 19u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(count_hits(*two, chunks), 19u);
+  EXPECT_EQ(count_hits(*open_spill(host(3)), chunks), 19u);
+  EXPECT_EQ(metrics().value(TierId::kSpill, TierCounter::kCorrupt), corrupt + 1);
+}
+
+TEST_F(SpillTest, WhatIsDurableIsFoundOutWithoutListingTheDirectoryForEachBatch) {
+  const auto lists = std::make_shared<std::atomic<int>>(0);
+  SpillOptions options = host(1);
+  options.limit_bytes = 1ull << 40;
+  options.rescan_after = 1h;
+  options.files = std::make_shared<HookedFileSystem>([lists](std::string_view call, const std::string&) {
+    *lists += call == "list";
+    return 0;
+  });
+  const auto one = open_spill(options), two = open_spill(host(2));
+  const auto all_durable = [&](const std::vector<PutRequest>& chunks) {
+    const auto hashes = hashes_of(chunks);
+    const std::unique_ptr<bool[]> durable(new bool[hashes.size()]);
+    one->durable(hashes, {durable.get(), hashes.size()});
+    return std::all_of(durable.get(), durable.get() + hashes.size(), [](bool each) { return each; });
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  const int before = *lists;
+  for (std::uint64_t batch = 0; batch < 40; ++batch) {
+    const auto chunks = make_chunks(5, 1000, batch);
+    count_stored(*one, chunks);
+    one->flush();
+    EXPECT_TRUE(all_durable(chunks));
+  }
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - begin).count();
+  EXPECT_LE(*lists - before, 5 + 3 * seconds) << "some for merges, one a second to know what room there is";
+  // What others wrote is looked for, and what is gone is noticed.
+  const auto theirs = make_chunks(5, 1000, 100);
+  EXPECT_FALSE(all_durable(theirs));
+  count_stored(*two, theirs);
+  two->flush();
+  EXPECT_TRUE(all_durable(theirs));
+  for (const auto& file : files_in(root_ / "nfs", ".segment")) std::filesystem::rename(file, file.string() + ".gone");
+  EXPECT_FALSE(all_durable(theirs));
+  EXPECT_FALSE(all_durable(make_chunks(5, 1000, 1)));
 }
 
 TEST_F(SpillTest, ADirectoryThatDisappearsIsNotMadeAgainBelowSomethingElse) {

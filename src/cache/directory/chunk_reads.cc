@@ -96,7 +96,7 @@ std::vector<std::span<PlacedRead>> group_reads(std::span<PlacedRead> reads) {
   return groups;
 }
 
-void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
+DamagedChunks read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
                 const OpenChunks& open_chunks) {
   std::vector<Part> parts;
   if (reads[0].open.file != nullptr) {
@@ -108,9 +108,10 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
     for (PlacedRead& read : reads) {
       if (!read.found) retry(read, files, index, open_chunks, std::nullopt);
     }
-    return;
+    return {};
   }
   const ChunkPlace& first = reads[0].places.places[0];
+  DamagedChunks damaged{.segment = first.segment};
   int error = 0;
   const auto segment = files.open(first.segment, error);
   if (segment == nullptr && error == 0) metrics().add(files.id(), TierCounter::kCorrupt);
@@ -122,10 +123,16 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
     }
     if (read_parts(segment->file(), parts, error)) {
       for (const Part& part : parts) {
-        if (part.read->found) continue;
-        metrics().add(files.id(), TierCounter::kCorrupt);
-        index.erase(part.read->hash, part.read->places.places[0]);
+        // Who takes it out of the node's index counts it: another one may read it at this moment.
+        if (!part.read->found && index.erase(part.read->hash, part.read->places.places[0]))
+          damaged.chunks.insert(part.read->hash);
       }
+      // One that is gone has been copied without it by whoever found the damage first, and counted there.
+      if (!damaged.chunks.empty() && !files.is_there(first.segment)) {
+        files.forget(first.segment);
+        damaged.chunks.clear();
+      }
+      metrics().add(files.id(), TierCounter::kCorrupt, damaged.chunks.size());
     }
     index.table().mark_used(
         first.slot, std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
@@ -136,6 +143,7 @@ void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex
   for (PlacedRead& read : reads) {
     if (!read.found) retry(read, files, index, open_chunks, read.places.places[0]);
   }
+  return damaged;
 }
 
 }  // namespace alnair

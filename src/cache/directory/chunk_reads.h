@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "cache/directory/directory_index.h"
@@ -24,9 +25,15 @@ struct PlacedRead {
 // returns the groups. Pure.
 std::vector<std::span<PlacedRead>> group_reads(std::span<PlacedRead> reads);
 
+// Chunks that did not match their hash, in one segment.
+struct DamagedChunks {
+  SegmentNonce segment{};
+  std::unordered_set<ContentHash> chunks = {};
+};
+
 // Reads one group, and checks every chunk against its hash. What cannot be had is not found; damaged chunks
-// are counted, and forgotten. Blocks.
-void read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
+// are counted, forgotten, and returned. Blocks.
+DamagedChunks read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
                 const OpenChunks& open_chunks);
 
 }  // namespace alnair

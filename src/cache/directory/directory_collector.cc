@@ -196,7 +196,6 @@ bool DirectoryCollector::collect(std::uint32_t slot, const KnownSegment& segment
   const auto footer = files_.read_footer(segment.nonce, error);
   if (!footer) return false;  // the next scan says what is wrong with it
   std::vector<SegmentEntry> live;
-  std::unordered_set<ContentHash> kept;
   std::uint64_t bytes = 0;
   DatasetTag dataset = 0;
   for (const SegmentEntry& entry : footer->entries) {
@@ -204,17 +203,44 @@ bool DirectoryCollector::collect(std::uint32_t slot, const KnownSegment& segment
     if (by == names.end()) continue;
     dataset = by->dataset;
     bytes += record_bytes(entry.length);
-    kept.insert(entry.hash);
     live.push_back(entry);
   }
   if (bytes > footer->records_end / 2) return false;
-  if (!live.empty() && !writer_.copy_to_new(*footer, live, dataset)) return false;  // steps 2 and 3
+  return replace(slot, segment, *footer, live, dataset);
+}
+
+// Steps 2 to 4. What is damaged is not copied, and those who rely on it are told.
+bool DirectoryCollector::replace(std::uint32_t slot, const KnownSegment& segment, const SegmentFooter& footer,
+                                 std::span<const SegmentEntry> kept, DatasetTag dataset) {
+  std::unordered_set<ContentHash> copied;
+  if (!kept.empty()) {
+    auto copies = writer_.copy_to_new(footer, kept, dataset);
+    if (!copies) return false;
+    copied = std::move(*copies);
+  }
   const DirectoryShare::Change change = share_.change();
-  if (!change || !space_.drop(segment.nonce, kept)) return false;  // step 4
+  if (!change || !space_.drop(segment.nonce, copied)) return false;
   if (const auto now = index_.table().get(slot); now && now->nonce == segment.nonce) index_.remove(slot);
   files_.forget(segment.nonce);
   metrics().add(files_.id(), TierCounter::kEvictedBytes, segment.bytes);
   return true;
+}
+
+void DirectoryCollector::mend(const SegmentNonce& nonce, const std::unordered_set<ContentHash>& damaged) {
+  const DirectoryShare::Change alone = share_.merging();
+  const auto account = alone ? space_.account() : std::nullopt;
+  if (!account || (account->relied_on && !options_.before_drop)) return;
+  int error = 0;
+  const auto footer = files_.read_footer(nonce, error);
+  if (!footer) return;  // the next scan says what is wrong with it
+  std::vector<SegmentEntry> sound;
+  for (const SegmentEntry& entry : footer->entries)
+    if (!damaged.contains(entry.hash)) sound.push_back(entry);
+  for (const auto& [slot, segment] : index_.table().all())
+    if (segment.nonce == nonce) {
+      replace(slot, segment, *footer, sound, segment.dataset);
+      return;
+    }
 }
 
 }  // namespace alnair

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <mutex>
+#include <unordered_set>
 
 #include "cache/directory/chunk_names.h"
 #include "cache/directory/directory_writer.h"
@@ -31,6 +32,10 @@ class DirectoryCollector {
   // Collects segments, for a second or so; whether there may be more.
   bool collect();
 
+  // Copies the other records of a segment of which these are damaged, and gives it up: so that no other host finds the same damage,
+  // and nobody relies on what cannot be read.
+  void mend(const SegmentNonce& segment, const std::unordered_set<ContentHash>& damaged);
+
  private:
   using Clock = std::chrono::steady_clock;
   struct Job {
@@ -49,6 +54,8 @@ class DirectoryCollector {
   bool list(std::vector<FileInfo>& listing, std::int64_t& now_ns);
   std::vector<ChunkNames> live_names(std::span<const FileInfo> listing, std::int64_t now_ns);
   bool collect(std::uint32_t slot, const KnownSegment& segment, std::span<const ChunkNames> names);
+  bool replace(std::uint32_t slot, const KnownSegment& segment, const SegmentFooter& footer, std::span<const SegmentEntry> kept,
+               DatasetTag dataset);
 
   const DirectoryOptions& options_;
   DirectoryShare& share_;

@@ -59,11 +59,13 @@ void DirectoryIndex::remove(std::uint32_t slot) {
   std::erase_if(locations_, [slot](const auto& entry) { return entry.second.segment == slot; });
 }
 
-void DirectoryIndex::erase(const ContentHash& hash, const ChunkPlace& place) {
+bool DirectoryIndex::erase(const ContentHash& hash, const ChunkPlace& place) {
   if (shared_ != nullptr) return shared_->erase(hash, {place.slot, place.offset});
   std::unique_lock lock(mutex_);
   const auto at = locations_.find(first64(hash));
-  if (at != locations_.end() && at->second == Location{place.slot, place.offset}) locations_.erase(at);
+  if (at == locations_.end() || at->second != Location{place.slot, place.offset}) return false;
+  locations_.erase(at);
+  return true;
 }
 
 }  // namespace alnair

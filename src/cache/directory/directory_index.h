@@ -50,8 +50,8 @@ class DirectoryIndex {
   std::size_t add(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns,
                   std::int64_t last_used_ns);
   void remove(std::uint32_t slot);
-  // Forgets this place of the chunk.
-  void erase(const ContentHash& hash, const ChunkPlace& place);
+  // Forgets this place of the chunk; whether it was known.
+  bool erase(const ContentHash& hash, const ChunkPlace& place);
 
  private:
   std::unique_ptr<SegmentTable> table_;

@@ -15,6 +15,10 @@ namespace {
 // A job that lives names its chunks again within this time (DirectoryOptions::tend_after), as other hosts see it.
 constexpr std::chrono::nanoseconds kLivesFor = std::chrono::minutes(15);
 
+// Looking lists the whole directory, so that it is not done for each of many small segments while there is ample room.
+constexpr auto kLookedFor = std::chrono::seconds(1);
+constexpr std::uint64_t kMargin = 4ull << 30;  // other hosts do not write more in that time
+
 }  // namespace
 
 std::optional<DirectorySpace::Account> DirectorySpace::account() {
@@ -45,15 +49,24 @@ std::optional<DirectorySpace::Account> DirectorySpace::account() {
     const std::uint64_t available = account.used_bytes + space.free_bytes;
     account.limit_bytes = available > reserve ? available - reserve : 0;
   }
+  const std::uint64_t free = account.limit_bytes - std::min(account.limit_bytes, account.used_bytes);
+  ample_bytes_ = free - std::min(free, kMargin);
+  looked_ = std::chrono::steady_clock::now();
   return account;
 }
 
+bool DirectorySpace::has_ample_room(std::uint64_t bytes) const {
+  return bytes <= ample_bytes_ && std::chrono::steady_clock::now() - looked_ < kLookedFor;
+}
+
 bool DirectorySpace::has_room(std::uint64_t bytes) {
+  if (has_ample_room(bytes)) return true;
   const std::optional<Account> now = account();
   return now && now->used_bytes + bytes <= now->limit_bytes;
 }
 
 bool DirectorySpace::make_room(std::uint64_t bytes, DatasetTag requester) {
+  if (has_ample_room(bytes)) return true;
   std::optional<Account> now = account();
   if (!now) return false;
   while (now->used_bytes + bytes > now->limit_bytes) {

@@ -15,6 +15,8 @@
 // After a death before step 3 the segment is whole. Whoever has seen its name for a minute renames it back.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <set>
 #include <unordered_set>
 
@@ -51,6 +53,12 @@ class DirectorySpace {
   // nullopt: the directory cannot be read (a fault was counted).
   std::optional<Account> account();
 
+  // Whether so much room is left, by a look within the last second, that whatever other hosts have written since leaves enough for
+  // `bytes`.
+  bool has_ample_room(std::uint64_t bytes) const;
+  // `bytes` were taken since that look.
+  void took(std::uint64_t bytes) { ample_bytes_ -= std::min(ample_bytes_, bytes); }
+
   // Whether `bytes` more fit as it is.
   bool has_room(std::uint64_t bytes);
 
@@ -69,6 +77,8 @@ class DirectorySpace {
   DirectoryIndex& index_;
   const DirectoryOptions& options_;
   const Policy& policy_;
+  std::uint64_t ample_bytes_ = 0;  // that were free at the last look, less a margin and what was taken since
+  std::chrono::steady_clock::time_point looked_{};
 };
 
 }  // namespace alnair

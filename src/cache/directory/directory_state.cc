@@ -20,8 +20,10 @@ struct DirectoryTier::State::ReadTask : IoTask {
 
   void run() noexcept override {
     const auto begin = Clock::now();
-    read_group(reads, state->files, *state->index, state->open_chunks);
+    auto damaged = read_group(reads, state->files, *state->index, state->open_chunks);
     took = Clock::now() - begin;
+    if (!damaged.chunks.empty() && !state->options.root.empty())
+      state->later([damaged = std::move(damaged)](State& tier) { tier.collector.mend(damaged.segment, damaged.chunks); });
   }
   void finish(bool completed) noexcept override {
     // When not completed, run() may be writing into `reads` at this moment: only what nobody changes is

@@ -154,10 +154,16 @@ bool DirectoryTier::name_again(DatasetTag dataset, std::uint64_t version) {
 void DirectoryTier::tend() { state_->tend(); }
 
 void DirectoryTier::durable(std::span<const ContentHash> hashes, std::span<bool> durable) {
-  const auto listed = std::make_shared<std::atomic<bool>>(false);
-  const bool answered = run_and_wait(state_->writing, [listed, state = state_] { *listed = state->writer.scan(true); });
-  for (std::size_t i = 0; i < hashes.size(); ++i)
-    durable[i] = answered && *listed && state_->options.durable && state_->index->find(hashes[i]).count > 0;
+  struct Look {
+    std::vector<ContentHash> hashes;
+    std::vector<char> found;
+  };
+  const auto look = std::make_shared<Look>(Look{{hashes.begin(), hashes.end()}, {}});
+  const bool answered = run_and_wait(state_->writing, [look, state = state_] {
+    if (!state->scanned) state->scan();
+    look->found = state->writer.sealed(look->hashes);
+  });
+  for (std::size_t i = 0; i < hashes.size(); ++i) durable[i] = answered && state_->options.durable && look->found[i];
 }
 
 std::string DirectoryTier::identity() {

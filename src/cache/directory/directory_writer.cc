@@ -84,6 +84,28 @@ bool DirectoryWriter::scan(bool anyway) {
   return true;
 }
 
+std::vector<char> DirectoryWriter::sealed(std::span<const ContentHash> hashes) {
+  std::vector<char> found(hashes.size());
+  // This asks the server of a network file system whether names have changed; else it might tell of those that it remembers.
+  if (files_.files()->modified(files_.directory()) < 0) return found;
+  std::map<SegmentNonce, bool> there;
+  const auto is_there = [&](const SegmentNonce& nonce) {
+    const auto [known, fresh] = there.emplace(nonce, false);
+    if (fresh) {
+      IoPool::note_progress();
+      known->second = files_.is_there(nonce);
+    }
+    return known->second;
+  };
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    const ChunkPlaces places = index_.find(hashes[i]);
+    found[i] = std::any_of(places.begin(), places.end(), [&](const ChunkPlace& place) { return is_there(place.segment); });
+  }
+  if (std::all_of(found.begin(), found.end(), [](char each) { return each != 0; }) || !scan(true)) return found;
+  for (std::size_t i = 0; i < hashes.size(); ++i) found[i] = index_.find(hashes[i]).count > 0;
+  return found;
+}
+
 void DirectoryWriter::bring_back(const SegmentNonce& nonce) {
   const auto [seen, fresh] = leaving_.emplace(nonce, Clock::now());
   if (fresh || Clock::now() - seen->second < kLeavesFor) return;
@@ -192,6 +214,7 @@ DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t 
     files_.fault(error, "create", open_segment_name(nonce, node));
     return {};
   }
+  space_.took(bytes);
   return {std::move(segment), std::move(owner), Clock::now()};
 }
 
@@ -305,7 +328,9 @@ bool DirectoryWriter::copy(const SegmentNonce& from, std::span<const SegmentEntr
       return false;
     }
     if (got != entry.length || content_hash(buffer.bytes()) != entry.hash) {
-      metrics().add(files_.id(), TierCounter::kCorrupt);
+      for (const ChunkPlace& place : index_.find(entry.hash))
+        if (place.segment == from && place.offset == entry.offset && index_.erase(entry.hash, place))
+          metrics().add(files_.id(), TierCounter::kCorrupt);
       continue;
     }
     const PutRequest request{entry.hash, std::move(buffer).freeze(), to.dataset()};
@@ -315,12 +340,17 @@ bool DirectoryWriter::copy(const SegmentNonce& from, std::span<const SegmentEntr
   return true;
 }
 
-bool DirectoryWriter::copy_to_new(const SegmentFooter& from, std::span<const SegmentEntry> entries, DatasetTag dataset) {
+std::optional<std::unordered_set<ContentHash>> DirectoryWriter::copy_to_new(const SegmentFooter& from,
+                                                                            std::span<const SegmentEntry> entries,
+                                                                            DatasetTag dataset) {
   std::uint64_t bytes = 0;
   for (const SegmentEntry& entry : entries) bytes += record_bytes(entry.length);
   Open fresh = create(dataset, OpenSegment::segment_bytes(entries.size(), bytes), false);
-  if (fresh.segment == nullptr || !copy(from.nonce, entries, *fresh.segment)) return false;
-  return fresh.segment->chunks() == 0 || seal(std::move(fresh), now_ns());
+  if (fresh.segment == nullptr || !copy(from.nonce, entries, *fresh.segment)) return std::nullopt;
+  std::unordered_set<ContentHash> copied;
+  for (const SegmentEntry& entry : fresh.segment->entries()) copied.insert(entry.hash);
+  if (!copied.empty() && !seal(std::move(fresh), now_ns())) return std::nullopt;
+  return copied;
 }
 
 void DirectoryWriter::note_full(std::uint64_t bytes) {

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <unordered_set>
+#include <vector>
 
 #include "cache/directory/directory_space.h"
 #include "cache/directory/directory_tier.h"
@@ -25,6 +27,10 @@ class DirectoryWriter {
   // could not be listed.
   bool scan(bool anyway = false);
 
+  // For each chunk, whether it is in a sealed segment that is there now, by a look that begins after the call: only the segments that
+  // should have it are looked for, and the directory is listed only where one is missing.
+  std::vector<char> sealed(std::span<const ContentHash> hashes);
+
   // Writes the chunks into open segments. An outcome is kStored or kRefused.
   void put(std::span<const PutRequest* const> requests, std::span<PutOutcome* const> outcomes);
 
@@ -34,8 +40,10 @@ class DirectoryWriter {
   // Makes one of several small segments, if there are enough of them and there is room for the copy.
   void merge();
 
-  // Copies these records of a sealed segment to a new one, for this dataset, and seals it. false: some may not be there.
-  bool copy_to_new(const SegmentFooter& from, std::span<const SegmentEntry> entries, DatasetTag dataset);
+  // Copies these records of a sealed segment to a new one, for this dataset, and seals it. The chunks that are in it: all but damaged
+  // ones; nullopt: it could not be done.
+  std::optional<std::unordered_set<ContentHash>> copy_to_new(const SegmentFooter& from, std::span<const SegmentEntry> entries,
+                                                             DatasetTag dataset);
 
   // Whether seal(opened_before) has something to do. From any thread.
   bool has_older(Clock::time_point opened_before) const;

@@ -89,6 +89,12 @@ std::shared_ptr<const SegmentFile> SegmentFiles::open(const SegmentNonce& nonce,
   return segment;
 }
 
+bool SegmentFiles::is_there(const SegmentNonce& nonce) {
+  const int fd = files_->open(path(segment_name(nonce)), O_RDONLY);
+  if (fd >= 0) files_->close(fd);
+  return fd >= 0;
+}
+
 void SegmentFiles::forget(const SegmentNonce& nonce) {
   std::shared_ptr<const SegmentFile> closed;
   std::lock_guard lock(mutex_);

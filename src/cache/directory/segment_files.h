@@ -51,6 +51,8 @@ class SegmentFiles {
 
   // The segment, opened if it is not yet. null: it is damaged (`error` is 0), or `error` is the -errno.
   std::shared_ptr<const SegmentFile> open(const SegmentNonce& nonce, int& error);
+  // Whether a sealed segment has its name; who has it open may read it longer.
+  bool is_there(const SegmentNonce& nonce);
   // Closes the segment's descriptor once nobody reads it.
   void forget(const SegmentNonce& nonce);
 
