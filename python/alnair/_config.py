@@ -40,6 +40,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
     "spill_limit": (_values.size, 0),
     "flush_frequency": (_values.at_least(1, "a number of seconds", 86400), 5),
     "flush_amount": (_values.size, 0),
+    "flush_policy": (_values.one_of("recency", "frequency", "next_use"), "recency"),
     "chunk_size": (_values.size, None),
     "eviction": (_values.one_of("none", "lru", "s3fifo"), "none"),
     "version": (_values.text, None),
@@ -52,7 +53,7 @@ PARAMETERS: Dict[str, Tuple[_values.Parser, Any]] = {
 _CORE = (
     "source", "endpoint_url", "region", "profile", "anonymous", "requester_pays", "addressing_style", "ca_bundle",
     "max_connections", "hedging", "usecache", "single_pass", "cache_dir", "memory_dir", "memory_limit", "disk_limit", "redis", "spill",
-    "spill_mode", "spill_limit", "durabilityindisk", "flush_frequency", "flush_amount", "chunk_size", "eviction",
+    "spill_mode", "spill_limit", "durabilityindisk", "flush_frequency", "flush_amount", "flush_policy", "chunk_size", "eviction",
     "miss_socket", "miss_identity", "spill_namespace", "spill_domain",  # no parameters: a manager tells them
 )  # fmt: skip
 

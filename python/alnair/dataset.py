@@ -78,6 +78,7 @@ class AlnairJobDataset(_Base[Any]):
         spill_limit: size of what is kept in each of them.
         flush_frequency: seconds between two looks at what Redis may have to evict, and the directories do not have yet.
         flush_amount: size of what is written to them each time, at most; 0 for the default.
+        flush_policy: what Redis evicts first: "recency", "frequency" or "next_use".
         chunk_size: size of the parts that large objects are kept in.
         eviction: ``none``, ``lru`` or ``s3fifo``.
         version: open exactly this version (``dataset.version`` of an earlier run).
@@ -120,6 +121,7 @@ class AlnairJobDataset(_Base[Any]):
         spill_limit: Optional[Size] = None,
         flush_frequency: Optional[int] = None,
         flush_amount: Optional[Size] = None,
+        flush_policy: Optional[str] = None,
         chunk_size: Optional[Size] = None,
         eviction: Optional[str] = None,
         version: Optional[str] = None,

@@ -62,7 +62,8 @@ Block& block() {
 constexpr std::string_view kCounterNames[] = {
     "s3_get_object",   "s3_head_object", "s3_list_objects", "s3_retries",      "s3_hedges", "s3_throttled", "s3_bytes_received",
     "s3_mismatches",   "source_errors",  "opened_datasets", "reads",           "read_bytes", "wait_us",     "wait_tiers_us", "wait_source_us", "prefetched_chunks",
-    "catalog_faults",  "flush_dirty_bytes", "flush_dirty_seconds", "flush_written_bytes", "flush_released_chunks",
+    "catalog_faults",  "flush_dirty_bytes", "flush_dirty_seconds", "flush_counted_seconds",
+    "flush_written_bytes", "flush_released_chunks", "flush_exposed_chunks",
     "flush_evicted_keys", "flush_evicted_unvouched"};
 constexpr std::string_view kTierNames[] = {"memory", "disk", "redis", "spill", "source"};
 constexpr std::string_view kTierCounterNames[] = {"hits",    "hit_bytes",     "misses",  "puts",  "put_bytes",

@@ -32,13 +32,15 @@ enum class Counter {
   kWaitSourceMicros, // of it: calls for what this node had not read yet
   kPrefetchedChunks,
   kCatalogFaults,    // lookups and batches of the catalog that failed
-  // Of the flusher, where it runs in this job; the first two are states, not counts.
-  kFlushDirtyBytes,        // that only Redis has, about
-  kFlushDirtySeconds,      // the age of the oldest of them, at most
+  // Of the flusher, where it runs in this job; the first three are states, not counts.
+  kFlushDirtyBytes,        // that only Redis has: as counted, and what has come since, about
+  kFlushDirtySeconds,      // the age of the oldest of them
+  kFlushCountedSeconds,    // since they were counted
   kFlushWrittenBytes,      // to the shared directory
   kFlushReleasedChunks,    // that Redis may evict since then
+  kFlushExposedChunks,     // that Redis might have evicted, and the shared directory did not have (any more)
   kFlushEvictedKeys,       // evictions that were seen
-  kFlushEvictedUnvouched,  // of them, those that may have been of chunks that are not in the shared directory
+  kFlushEvictedUnvouched,  // of them, at most, those of chunks that are not in the shared directory
   kCount
 };
 

@@ -74,12 +74,15 @@ class CachedDataset : public Dataset {
   void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) override {
     for (const std::uint64_t index : order) check(index);
     const auto reader = reader_.get();
+    reader->expect(order, true);
     reader->prefetch(std::move(order), budget_bytes);
     start_flusher(reader->node());
   }
   void prefetch_extend(std::span<const std::uint64_t> more) override {
     for (const std::uint64_t index : more) check(index);
-    reader_.get()->prefetcher().extend(more);
+    const auto reader = reader_.get();
+    reader->expect(more, false);
+    reader->prefetcher().extend(more);
   }
   void prefetch_advance(std::uint64_t consumed, std::uint64_t drawn) override {
     reader_.get()->prefetcher().advance(consumed, drawn);

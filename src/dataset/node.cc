@@ -18,6 +18,7 @@
 #include "cache/memory/node_memory.h"
 #include "cache/private_directory.h"
 #include "cache/redis/cluster_over_redis.h"
+#include "cache/redis/redis_rights.h"
 #include "cache/redis/redis_tier.h"
 #include "core/fork.h"
 #include "core/log.h"
@@ -85,7 +86,7 @@ std::shared_ptr<redis::Client> redis_client(const std::string& url) {
 }
 
 // Throws for what no waiting mends; servers that do not answer now may do so later.
-void check_redis(redis::Client& client, const RedisKeys& keys) {
+void check_redis(redis::Client& client, const RedisKeys& keys, bool flushes) {
   try {
     const redis::ServerFacts facts = client.check({.deadline = kRedisPatience});
     if (facts.mode != redis::Mode::kProxy && facts.version != redis::Version{} && facts.maxmemory == 0)
@@ -98,6 +99,7 @@ void check_redis(redis::Client& client, const RedisKeys& keys) {
           "their machines can spare (docs/cluster.md)",
           mebibytes(facts.maxmemory), facts.masters, mebibytes(facts.used_memory));
     check_redis_namespace(client, keys);
+    if (facts.mode != redis::Mode::kProxy) check_redis_rights(client, keys, flushes);
   } catch (const CacheError& error) {
     log(LogLevel::kWarning, "going on, and trying Redis again later: {}", error.what());
   } catch (const TimeoutError& error) {
@@ -111,7 +113,7 @@ void open_shared_tiers(const std::shared_ptr<redis::Client>& client, SpillOption
   const RedisKeys keys(spill.key_namespace, spill.domain);
   std::shared_ptr<RedisTier> tier;
   if (client != nullptr) {
-    check_redis(*client, keys);
+    check_redis(*client, keys, !spill.directories.empty() && client->options().flusher);
     tier = std::make_shared<RedisTier>(client, keys);
     node.redis = tier;
     spill.before_drop = [client, keys](std::span<const ContentHash> hashes) {
@@ -123,7 +125,9 @@ void open_shared_tiers(const std::shared_ptr<redis::Client>& client, SpillOption
   node.spill = directory;
   if (tier == nullptr) return;
   node.cluster = std::make_shared<ClusterOverRedis>(client, keys, tier, kPublishBytes, Leases::Timing(), directory);
-  if (directory != nullptr && client->options().flusher)
+  if (directory == nullptr) return;
+  if (flusher.policy != nullptr) node.uses = std::make_shared<UseTeller>(client, keys, flusher.policy);
+  if (client->options().flusher)
     node.flusher = std::make_unique<Flusher>(client, keys, tier, directory, node.cluster, flusher);
 }
 
@@ -142,7 +146,7 @@ void open_shared_tiers(const CacheOptions& options, Node& node) {
     spill.key_namespace = client->options().key_namespace;
     spill.domain = client->options().domain;
   }
-  Flusher::Options flusher{.frequency = options.flush_frequency, .pace = {}, .priority = {}};
+  Flusher::Options flusher{.frequency = options.flush_frequency, .pace = {}, .policy = flush_policy(options.flush_policy)};
   if (options.flush_amount > 0) flusher.pace.most_bytes = options.flush_amount;
   open_shared_tiers(client, std::move(spill), flusher, node);
 }

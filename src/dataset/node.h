@@ -12,6 +12,7 @@
 #include "cache/lock_file.h"
 #include "cache/memory/node_memory.h"
 #include "cache/redis/flusher.h"
+#include "cache/redis/use_teller.h"
 #include "cache/tiered/cluster.h"
 #include "cache/tiered/tiered_cache.h"
 #include "dataset/look_ahead_seat.h"
@@ -26,7 +27,8 @@ struct Node {
   std::shared_ptr<Catalog> catalog;    // likewise
   std::shared_ptr<Cluster> cluster;    // what nodes arrange by way of Redis; null without
   std::unique_ptr<TieredCache> cache;
-  std::unique_ptr<Flusher> flusher;  // with redis and spill; behind the cache, whose end takes its lease
+  std::shared_ptr<UseTeller> uses;   // with redis and spill: what its jobs read
+  std::unique_ptr<Flusher> flusher;  // likewise; behind the cache, whose end takes its lease
   std::array<std::shared_ptr<Tier>, 4> tiers() const { return {memory, disk, redis, spill}; }
 
   LockFile* locks = nullptr;    // node memory's; null without one

@@ -90,10 +90,14 @@ void Prefetcher::extend(std::span<const std::uint64_t> more) {
 
 void Prefetcher::advance(std::uint64_t consumed, std::uint64_t drawn) {
   bool wake = false;
+  std::vector<std::uint64_t> read;
   {
     const std::lock_guard lock(state_->mutex);
     State& state = *state_;
     consumed = std::min<std::uint64_t>(consumed, state.order.size());
+    if (state.target.consumed && consumed > state.consumed)
+      read.assign(state.order.begin() + static_cast<std::ptrdiff_t>(state.consumed),
+                  state.order.begin() + static_cast<std::ptrdiff_t>(consumed));
     for (; state.consumed < std::min(consumed, state.next); ++state.consumed) {
       state.ahead -= state.started.front();
       state.started.pop_front();
@@ -106,6 +110,7 @@ void Prefetcher::advance(std::uint64_t consumed, std::uint64_t drawn) {
     wake = state.should_start();
   }
   if (wake) state_->changed.notify_all();
+  if (!read.empty()) state_->target.consumed(read);
 }
 
 void Prefetcher::cancel() {

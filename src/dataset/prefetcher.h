@@ -35,6 +35,8 @@ class Prefetcher {
     std::function<void(std::span<const Object> objects, std::function<void()> landed)> start;
     std::function<bool()> must_wait;  // the tiers behind cannot keep up
     std::function<std::uint64_t()> room;  // bytes that may be ahead now, whatever the budget
+    // What the consumer has read, in its order; by whoever calls advance(), without the lock.
+    std::function<void(std::span<const std::uint64_t> indices)> consumed = {};
   };
 
   explicit Prefetcher(Target target);

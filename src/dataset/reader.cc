@@ -136,7 +136,10 @@ Reader::Reader(Parts parts)
                    .start = [this](std::span<const Prefetcher::Object> objects,
                                    std::function<void()> landed) { bring(objects, landed); },
                    .must_wait = [this] { return parts_.node->cache->fill_is_behind(); },
-                   .room = [this] { return most_ahead() / processes(); }}) {
+                   .room = [this] { return most_ahead() / processes(); },
+                   .consumed = [this](std::span<const std::uint64_t> indices) {
+                     if (parts_.node->uses != nullptr) parts_.node->uses->used(known_hashes(indices));
+                   }}) {
   for (const auto& tier : parts_.node->tiers())
     if (tier != nullptr) tier->hold_dataset(parts_.tag);
   if (parts_.node->spill != nullptr)
@@ -358,6 +361,22 @@ void Reader::bring(std::span<const Prefetcher::Object> objects, const std::funct
     if (--progress->left[progress->owners[i]] == 0) progress->landed();
   };
   parts_.node->cache->fetch(origin_, chunks, done, ahead_ != 0 ? ahead_.load() : kNobodys);
+}
+
+std::vector<ContentHash> Reader::known_hashes(std::span<const std::uint64_t> indices) const {
+  std::vector<ContentHash> hashes;
+  for (const std::uint64_t index : indices) {
+    const std::uint64_t chunks = parts_.chunking->chunks_of(parts_.manifest->object_size(index));
+    for (std::uint64_t chunk = 0; chunk < chunks; ++chunk)
+      if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(index, chunk))) hashes.push_back(*hash);
+  }
+  return hashes;
+}
+
+void Reader::expect(std::span<const std::uint64_t> order, bool again) const {
+  if (parts_.node->uses == nullptr || !parts_.node->uses->policy()->wants_order()) return;
+  const std::size_t most = std::min<std::size_t>(order.size(), FlushPolicy::kRemembered);
+  parts_.node->uses->expect(known_hashes(order.first(most)), again);
 }
 
 void Reader::read_ahead(const Range& range) {

@@ -48,6 +48,10 @@ class Reader {
   // Look-ahead, as Dataset has it. `budget_bytes` 0: what fits.
   void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes);
   void cancel_prefetch();
+  // Says what the consumer will read next, in this order: in place of what was said before (`again`), or after it. For what Redis may
+  // evict (use_teller.h); the prefetcher is told apart.
+  void expect(std::span<const std::uint64_t> order, bool again) const;
+
   Prefetcher& prefetcher() { return prefetcher_; }
   Node& node() { return *parts_.node; }
 
@@ -67,6 +71,7 @@ class Reader {
   std::uint64_t processes() const;   // of the node that look ahead
   void hold_look_ahead(DatasetTag tag);
   ChunkRead chunk_read(std::uint64_t object_index, std::uint64_t chunk) const;
+  std::vector<ContentHash> known_hashes(std::span<const std::uint64_t> indices) const;  // of their chunks
 
   const Parts parts_;
   const std::shared_ptr<ArrivalCounts> arrivals_;

@@ -37,6 +37,13 @@ EvictionPolicy eviction(py::handle value) {
                             : EvictionPolicy::kNone;
 }
 
+FlushOrder flush_order(py::handle value) {
+  const auto name = value.cast<std::string>();
+  return name == "frequency"  ? FlushOrder::kFrequency
+         : name == "next_use" ? FlushOrder::kNextUse
+                              : FlushOrder::kRecency;
+}
+
 AddressingStyle addressing(py::handle value) {
   const auto name = value.cast<std::string>();
   return name == "path"      ? AddressingStyle::kPath
@@ -89,6 +96,7 @@ const std::map<std::string, Setter>& setters() {
       {"durabilityindisk", [](auto& o, auto v) { o.cache.spill_durability = std::chrono::minutes(v.template cast<std::int64_t>()); }},
       {"flush_frequency", [](auto& o, auto v) { o.cache.flush_frequency = std::chrono::seconds(v.template cast<int>()); }},
       {"flush_amount", [](auto& o, auto v) { o.cache.flush_amount = v.template cast<std::uint64_t>(); }},
+      {"flush_policy", [](auto& o, auto v) { o.cache.flush_policy = flush_order(v); }},
       {"flush", [](auto& o, auto v) { o.cache.flush = v.template cast<bool>(); }},
       {"eviction", [](auto& o, auto v) { o.cache.eviction = eviction(v); }},
   };

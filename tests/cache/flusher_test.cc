@@ -7,10 +7,12 @@
 
 #include <atomic>
 #include <csignal>
+#include <thread>
 
 #include "alnair/core/stats.h"
 #include "cache/directory/spill_tier.h"
 #include "cache/redis/cluster_over_redis.h"
+#include "cache/redis/use_teller.h"
 #include "cache/tier_contract.h"
 #include "directory_support.h"
 #include "hooked_file_system.h"
@@ -28,9 +30,9 @@ using testing::disk::make_chunks;
 
 // A node: what it shares of Redis and directory, and its flusher.
 struct FlusherNode {
-  FlusherNode(const RedisServer& server, const std::string& nfs, const std::string& node_directory, std::uint64_t limit,
+  FlusherNode(const std::string& url, const std::string& nfs, const std::string& node_directory, std::uint64_t limit,
               std::chrono::milliseconds lease, std::shared_ptr<FileSystem> files = nullptr)
-      : client(redis::open(server.url())), tier(std::make_shared<RedisTier>(client, keys)) {
+      : client(redis::open(url)), tier(std::make_shared<RedisTier>(client, keys)) {
     cluster = std::make_shared<ClusterOverRedis>(client, keys, tier, 64u << 20, Leases::Timing{lease, 60s});
     SpillOptions options;
     options.directories = {nfs};
@@ -56,7 +58,7 @@ struct FlusherNode {
 class FlusherTest : public ::testing::Test {
  protected:
   std::unique_ptr<FlusherNode> node(int number, std::uint64_t limit = 256u << 20, std::chrono::milliseconds lease = 60s) {
-    return std::make_unique<FlusherNode>(server_, root_ / "nfs", root_ / ("node" + std::to_string(number)), limit, lease);
+    return std::make_unique<FlusherNode>(server_.url(), root_ / "nfs", root_ / ("node" + std::to_string(number)), limit, lease);
   }
   std::int64_t ttl(const ContentHash& hash) {
     return server_.command({"PTTL", RedisKeys("test", "default").chunk(hash)}).integer;
@@ -209,7 +211,7 @@ TEST_F(FlusherTest, AKillAtAnyCallLeavesNothingThatMayBeLost) {
         return 0;
       });
       {
-        const auto victim = std::make_unique<FlusherNode>(server_, root_ / "nfs", root_ / ("victim" + std::to_string(step)), 256u << 20, 500ms, deadly);
+        const auto victim = std::make_unique<FlusherNode>(server_.url(), root_ / "nfs", root_ / ("victim" + std::to_string(step)), 256u << 20, 500ms, deadly);
         victim->flusher->run_once(true);
       }
       _exit(0);
@@ -236,24 +238,66 @@ TEST_F(FlusherTest, AFullRedisThatRefusesLeasesIsFlushedAllTheSame) {
   EXPECT_TRUE(eventually([&] { return stored(*one->tier, make_chunks(1, 100'000, 1000)) == 1; }));
 }
 
-TEST_F(FlusherTest, ThePolicySaysWhatGoesFirstAndMayChangeItsMind) {
+TEST_F(FlusherTest, ThePolicySaysWhatGoesFirstAndWhatIsReadLaterMovesOn) {
   const auto one = node(1);
-  const auto chunks = make_chunks(3, 10'000, 1), dirty = make_chunks(1, 10'000, 2);
+  const auto chunks = make_chunks(4, 10'000, 1), dirty = make_chunks(1, 10'000, 2);
   const auto hashes = hashes_of(chunks);
-  const auto policy = std::make_shared<NextUsePolicy>();
-  policy->extend(std::vector{hashes[0], hashes[1], hashes[2], hashes[0]});
-  Flusher::Options options;
-  options.priority = [policy](const ContentHash& hash, std::int64_t now) { return policy->priority(hash, now); };
-  Flusher flusher(one->client, one->keys, one->tier, one->directory, one->cluster, options);
-  ASSERT_EQ(stored(*one->tier, chunks), 3u);
-  ASSERT_EQ(flusher.run_once(true).released_chunks, 3u);
-  EXPECT_GT(expiry(hashes[0]), expiry(hashes[1]));
-  EXPECT_GT(expiry(hashes[1]), expiry(hashes[2]));
-  policy->used({hashes.data(), 1}, 0);
+  UseTeller uses(one->client, one->keys, std::make_shared<NextUsePolicy>());
+  uses.expect(std::vector{hashes[0], hashes[2], hashes[3]}, true);
+  uses.used({hashes.data(), 1});
+  Flusher flusher(one->client, one->keys, one->tier, one->directory, one->cluster, {.pace = {}, .policy = uses.policy()});
+  ASSERT_EQ(stored(*one->tier, chunks), 4u);
+  ASSERT_EQ(flusher.run_once(true).released_chunks, 4u);
+  EXPECT_LT(expiry(hashes[0]), expiry(hashes[1])) << "it was read, the other one was not";
+  EXPECT_LT(expiry(hashes[1]), expiry(hashes[3])) << "which is needed";
+  EXPECT_LT(expiry(hashes[3]), expiry(hashes[2])) << "later";
   ASSERT_EQ(stored(*one->tier, dirty), 1u);
-  flusher.reorder(std::vector{hashes[0], dirty[0].hash});
-  EXPECT_TRUE(eventually([&] { return expiry(hashes[0]) < expiry(hashes[2]); }));
+  // Another process, which has no flusher that runs, reads.
+  const auto two = node(2);
+  UseTeller others(two->client, two->keys, std::make_shared<NextUsePolicy>());
+  const std::vector read{hashes[2], dirty[0].hash};
+  EXPECT_TRUE(eventually([&] {
+    others.used(read);
+    std::this_thread::sleep_for(100ms);
+    return expiry(hashes[2]) < expiry(hashes[0]);
+  }));
   EXPECT_EQ(ttl(dirty[0].hash), -1) << "what is not durable may not be evicted";
+}
+
+TEST_F(FlusherTest, NothingIsToldOfWhatWasReadWhileNothingMayBeEvicted) {
+  const auto one = node(1);
+  const auto chunks = make_chunks(4, 10'000, 1);
+  const auto hashes = hashes_of(chunks);
+  ASSERT_EQ(stored(*one->tier, chunks), 4u);
+  UseTeller uses(one->client, one->keys, std::make_shared<RecencyPolicy>());
+  const auto asked = [&] { return server_.text({"INFO", "commandstats"}).find("cmdstat_pexpireat") != std::string::npos; };
+  for (int i = 0; i < 20; ++i) {
+    uses.used(hashes);
+    std::this_thread::sleep_for(50ms);
+  }
+  EXPECT_FALSE(asked());
+}
+
+TEST_F(FlusherTest, TheUserThatTheDocumentationNamesWillDo) {
+  server_.command({"ACL", "SETUSER", "job", "on", ">secret", "resetchannels", "~test:default:*", "-@all", "+info", "+get", "+set",
+                   "+del", "+exists", "+hmget", "+hset", "+hget", "+hdel", "+hkeys", "+time", "+eval", "+evalsha",
+                   "+scan", "+pttl", "+getrange", "+pexpireat", "+persist"});
+  const auto one = std::make_unique<FlusherNode>("redis://job:secret@" + server_.address() + "?mode=standalone", root_ / "nfs",
+                                                 root_ / "node1", 256u << 20, 60s);
+  const auto chunks = make_chunks(20, 50'000, 1);
+  const auto hashes = hashes_of(chunks);
+  ASSERT_EQ(stored(*one->tier, chunks), 20u);
+  EXPECT_EQ(one->flusher->run_once(true).released_chunks, 20u);
+  EXPECT_TRUE(Flusher::keep_in_redis(*one->client, one->keys, hashes));
+  UseTeller uses(one->client, one->keys, std::make_shared<RecencyPolicy>());
+  EXPECT_EQ(one->flusher->run_once(true).released_chunks, 20u);
+  const std::int64_t before = expiry(hashes[0]);
+  EXPECT_TRUE(eventually([&] {
+    uses.used(hashes);
+    std::this_thread::sleep_for(100ms);
+    return expiry(hashes[0]) > before;
+  }));
+  EXPECT_EQ(server_.command({"ACL", "LOG"}).elements.size(), 0u) << "nothing was denied";
 }
 
 TEST_F(FlusherTest, OneProcessOfANodeRunsIt) {
@@ -266,6 +310,63 @@ TEST_F(FlusherTest, OneProcessOfANodeRunsIt) {
   EXPECT_TRUE(two->flusher->start(&locks, "another"));
   one.reset();
   EXPECT_TRUE(node(3)->flusher->start(&locks, "redis"));
+}
+
+// Of another domain there is more in the same servers, and what lies only there is none of ours.
+TEST_F(FlusherTest, CountsWhatOnlyRedisHasToTheByteAndHowOldItIs) {
+  const auto one = node(1);
+  const auto small = make_chunks(20, 1'000, 1), large = make_chunks(7, 300'000, 2);
+  RedisTier others(one->client, RedisKeys("test", "others"));
+  ASSERT_EQ(stored(others, make_chunks(30, 70'000, 3)), 30u);
+  ASSERT_EQ(stored(*one->tier, small), 20u);
+  std::this_thread::sleep_for(2100ms);
+  ASSERT_EQ(stored(*one->tier, large), 7u);
+  server_.command({"CONFIG", "SET", "maxmemory", "4gb"});
+  one->flusher->run_once();  // far below the mark: nothing is written
+  EXPECT_EQ(stats()["flush_dirty_bytes"], 20 * 1'000 + 7 * 300'000);
+  EXPECT_EQ(stats()["flush_counted_seconds"], 0);
+  EXPECT_GE(stats()["flush_dirty_seconds"], 2);
+  EXPECT_LT(stats()["flush_dirty_seconds"], 60);
+  for (const auto& chunk : small) server_.command({"DEL", one->keys.chunk(chunk.hash)});
+  EXPECT_TRUE(eventually([&] {  // a walk that only counts is due after a while
+    one->flusher->run_once();
+    return stats()["flush_dirty_bytes"] == 7 * 300'000;
+  }));
+  ASSERT_EQ(one->flusher->run_once(true).released_chunks, 7u);
+  EXPECT_EQ(stats()["flush_dirty_bytes"], 0);
+  EXPECT_EQ(stats()["flush_dirty_seconds"], 0);
+}
+
+TEST_F(FlusherTest, WhatTheDirectoryHasLostIsTakenBackAndWrittenAgain) {
+  const auto before = stats();
+  const auto gained = [&](const char* name) { return stats()[name] - before.at(name); };
+  const auto one = node(1);
+  const auto chunks = make_chunks(20, 50'000, 1);
+  ASSERT_EQ(stored(*one->tier, chunks), 20u);
+  ASSERT_EQ(one->flusher->run_once(true).released_chunks, 20u);
+  for (const auto& file : std::filesystem::recursive_directory_iterator(root_ / "nfs"))
+    if (file.path().extension() == ".segment") std::filesystem::remove(file.path());
+  Flusher::Round round;
+  EXPECT_TRUE(eventually([&] { return (round = one->flusher->run_once(true)).exposed_chunks > 0; })) << "once that is noticed";
+  EXPECT_EQ(round.exposed_chunks, 20u);
+  EXPECT_EQ(round.released_chunks, 20u);
+  EXPECT_EQ(gained("flush_exposed_chunks"), 20);
+  EXPECT_EQ(one->flusher->run_once(true).exposed_chunks, 0u);
+  for (const auto& chunk : chunks) EXPECT_GT(ttl(chunk.hash), 0);
+  EXPECT_EQ(count_hits(*one->directory, chunks), 20u);
+}
+
+// What does not answer may have everything all the same.
+TEST_F(FlusherTest, WhatADirectoryThatFailsHasIsNotTakenBack) {
+  const auto failing = std::make_shared<std::atomic<bool>>(false);
+  const auto files = std::make_shared<HookedFileSystem>([failing](std::string_view, const std::string&) { return *failing ? -EIO : 0; });
+  const auto one = std::make_unique<FlusherNode>(server_.url(), root_ / "nfs", root_ / "node1", 256u << 20, 60s, files);
+  const auto chunks = make_chunks(20, 50'000, 1);
+  ASSERT_EQ(stored(*one->tier, chunks), 20u);
+  ASSERT_EQ(one->flusher->run_once(true).released_chunks, 20u);
+  *failing = true;
+  EXPECT_EQ(one->flusher->run_once(true).exposed_chunks, 0u);
+  for (const auto& chunk : chunks) EXPECT_GT(ttl(chunk.hash), 0);
 }
 
 TEST_F(FlusherTest, CountsWhatItDoesAndWhatIsEvicted) {

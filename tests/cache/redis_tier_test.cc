@@ -32,7 +32,12 @@ TEST_F(RedisTierTest, AValueIsAHeaderAndTheChunkUnderItsHash) {
   const std::string value = server.text({"GET", "test:default:" + chunk.hash.hex()});
   ASSERT_EQ(value.size(), 5016u);
   EXPECT_EQ(value.substr(0, 4), "ALNC");
-  EXPECT_EQ(value.substr(4, 12), std::string("\1\0\0\0\x88\x13\0\0\0\0\0\0", 12));
+  EXPECT_EQ(value.substr(4, 8), std::string("\2\0\0\0\x88\x13\0\0", 8));
+  const auto header = RedisTier::parse_header(value);
+  ASSERT_TRUE(header.has_value());
+  EXPECT_EQ(header->length, 5000u);
+  EXPECT_NEAR(static_cast<double>(header->written_s), static_cast<double>(time(nullptr)), 5);
+  EXPECT_FALSE(RedisTier::parse_header("ALNC").has_value());
   EXPECT_EQ(value.substr(16), chunk.bytes.text());
   EXPECT_EQ(server.command({"TTL", "test:default:" + chunk.hash.hex()}).integer, -1);
 }
@@ -141,7 +146,7 @@ TEST_F(RedisTierTest, ANamespaceOfAnotherFormatIsRefusedByName) {
   RedisServer server;
   const auto client = redis::open(server.url());
   check_redis_namespace(*client, keys_);
-  EXPECT_EQ(server.text({"GET", "test:default:format"}), "1");
+  EXPECT_EQ(server.text({"GET", "test:default:format"}), "2");
   check_redis_namespace(*client, keys_);
   server.command({"DEL", "test:default:format"});
   server.command({"LPUSH", "test:default:format", "x"});
@@ -157,7 +162,7 @@ TEST_F(RedisTierTest, ANamespaceOfAnotherFormatIsRefusedByName) {
     check_redis_namespace(*client, keys_);
     FAIL();
   } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("redis: the namespace \"test\" is of format 7, and this version of Alnair writes format 1"));
+    EXPECT_THAT(error.what(), HasSubstr("redis: the namespace \"test\" is of format 7, and this version of Alnair writes format 2"));
   }
 }
 

@@ -26,6 +26,13 @@
 
 namespace alnair {
 
+// Which of the chunks that Redis may evict go first (docs/cluster.md says what each is for).
+enum class FlushOrder {
+  kRecency,    // what was read longest ago
+  kFrequency,  // what was read least often
+  kNextUse,    // what is needed last, by the order that the prefetcher was given
+};
+
 // Where chunks are kept on this node. Sizes are bytes. 0 in a limit: the default, from what is free (docs/configuration.md).
 // The first process on a node records the limits of a memory directory; later ones adopt them.
 struct CacheOptions {
@@ -52,9 +59,11 @@ struct CacheOptions {
   std::chrono::minutes spill_durability{1440};  // since a live job last named a chunk; then it is given up
 
   // With both, where Redis evicts by expiry (volatile-ttl), chunks are written to the directory before they may be evicted: how often that
-  // is looked after, and how many bytes may be written each time (0: 8 GiB). `flush`: this process may be the one that does it.
+  // is looked after, how many bytes may be written each time (0: 8 GiB), and which of them go first. `flush`: this process may be the
+  // one that does it.
   std::chrono::milliseconds flush_frequency{5'000};
   std::uint64_t flush_amount = 0;
+  FlushOrder flush_policy = FlushOrder::kRecency;
   bool flush = true;
 };
 

@@ -5,18 +5,16 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <unordered_map>
-#include <vector>
 
 #include "alnair/core/hash.h"
+#include "alnair/dataset/dataset.h"
 
 namespace alnair {
-
-// In what order durable chunks may go: the smaller number first. 0 to 2^52.
-using FlushPriority = std::function<std::uint64_t(const ContentHash& hash, std::int64_t now_ms)>;
 
 // The expiry (ms since 1970) of a priority: after the year 2100, so that nothing ever expires.
 constexpr std::int64_t expiry_of(std::uint64_t priority) {
@@ -24,85 +22,138 @@ constexpr std::int64_t expiry_of(std::uint64_t priority) {
   return kFarFutureMs + static_cast<std::int64_t>(std::min<std::uint64_t>(priority, std::uint64_t{1} << 52));
 }
 
+// What a policy remembers of chunks, by the first 64 bits of their hashes: a chunk that is mistaken for another one goes sooner or later
+// than it should. All of it is forgotten where there is no room for more.
+template <typename T>
+class ChunkMemory {
+ public:
+  explicit ChunkMemory(std::size_t limit) : limit_(limit) {}
+  T& operator[](const ContentHash& hash) {
+    if (known_.size() >= limit_ && !known_.contains(first64(hash))) known_.clear();
+    return known_[first64(hash)];
+  }
+  std::optional<T> find(const ContentHash& hash) const {
+    const auto found = known_.find(first64(hash));
+    return found == known_.end() ? std::nullopt : std::optional<T>(found->second);
+  }
+  std::size_t limit() const { return limit_; }
+
+ private:
+  const std::size_t limit_;
+  std::unordered_map<std::uint64_t, T> known_;
+};
+
+// The smaller priority goes first; at most 2^52. Those of all policies are about `now_ms` for what was never seen in use, so that
+// processes that name different ones do no harm.
 class FlushPolicy {
  public:
+  static constexpr std::size_t kRemembered = 1u << 20;  // chunks: about 60 MiB
+
   virtual ~FlushPolicy() = default;
-  // These chunks were read. What was told of most others is forgotten where there is no room for more.
+  // These chunks were read.
   virtual void used(std::span<const ContentHash> hashes, std::int64_t now_ms) = 0;
+  // These will be read next, in this order; `again`: in place of what was said before, else after it.
+  virtual void expect(std::span<const ContentHash> order, bool again) { (void)order, (void)again; }
+  virtual bool wants_order() const { return false; }  // expect() makes a difference
   virtual std::uint64_t priority(const ContentHash& hash, std::int64_t now_ms) const = 0;
 };
 
 // What was used longest ago goes first; what was not seen in use counts as used now.
 class RecencyPolicy : public FlushPolicy {
  public:
-  explicit RecencyPolicy(std::size_t limit = 1u << 22) : limit_(limit) {}
+  explicit RecencyPolicy(std::size_t limit = kRemembered) : last_(limit) {}
   void used(std::span<const ContentHash> hashes, std::int64_t now_ms) override {
     const std::lock_guard lock(mutex_);
-    if (last_.size() + hashes.size() > limit_) last_.clear();
     for (const ContentHash& hash : hashes) last_[hash] = now_ms;
   }
   std::uint64_t priority(const ContentHash& hash, std::int64_t now_ms) const override {
     const std::lock_guard lock(mutex_);
-    const auto found = last_.find(hash);
-    return static_cast<std::uint64_t>(found == last_.end() ? now_ms : found->second);
+    return static_cast<std::uint64_t>(last_.find(hash).value_or(now_ms));
   }
 
  private:
-  const std::size_t limit_;
   mutable std::mutex mutex_;
-  std::unordered_map<ContentHash, std::int64_t> last_;
+  ChunkMemory<std::int64_t> last_;
 };
 
 // What was used least often goes first; of equals, what was released longest ago.
 class FrequencyPolicy : public FlushPolicy {
  public:
-  explicit FrequencyPolicy(std::size_t limit = 1u << 22) : limit_(limit) {}
+  explicit FrequencyPolicy(std::size_t limit = kRemembered) : uses_(limit) {}
   void used(std::span<const ContentHash> hashes, std::int64_t) override {
     const std::lock_guard lock(mutex_);
-    if (uses_.size() + hashes.size() > limit_) uses_.clear();
     for (const ContentHash& hash : hashes) ++uses_[hash];
   }
   std::uint64_t priority(const ContentHash& hash, std::int64_t now_ms) const override {
     const std::lock_guard lock(mutex_);
-    const auto found = uses_.find(hash);
-    const std::uint64_t uses = found == uses_.end() ? 0 : std::min<std::uint64_t>(found->second, (1u << 20) - 1);
-    return uses << 32 | (static_cast<std::uint64_t>(now_ms / 1000) & 0xffffffff);
+    constexpr std::uint64_t kAge = std::uint64_t{1} << 42;  // ms: more than 1970 to 2100
+    const std::uint64_t uses = std::min<std::uint64_t>(uses_.find(hash).value_or(0), 1000);
+    return uses * kAge + std::min(static_cast<std::uint64_t>(now_ms), kAge - 1);
   }
 
  private:
-  const std::size_t limit_;
   mutable std::mutex mutex_;
-  std::unordered_map<ContentHash, std::uint32_t> uses_;
+  ChunkMemory<std::uint32_t> uses_;
 };
 
-// What is needed last goes first (Belady's order), as far as the order is known: what is in none of it goes before all.
+// What is needed last goes first (Belady's order), as far as it is known. A job knows what its loop will draw next; what it has read it
+// needs again in another epoch, as all others have had their turn. So there are three classes, in this order:
+//
+//   what was read: the last one first
+//   what is neither known to have been read nor to be drawn next: what was released longest ago first
+//   what will be drawn next: the last one first
 class NextUsePolicy : public FlushPolicy {
  public:
-  // The uses that come after those that are known: at most 2^52, in all.
-  void extend(std::span<const ContentHash> order) {
-    const std::lock_guard lock(mutex_);
-    for (const ContentHash& hash : order) next_[hash].push_back(end_++);
-  }
-  // Each use is the next one of its chunk.
-  void used(std::span<const ContentHash> hashes, std::int64_t) override {
+  explicit NextUsePolicy(std::size_t limit = kRemembered) : known_(limit) {}
+  void used(std::span<const ContentHash> hashes, std::int64_t now_ms) override {
     const std::lock_guard lock(mutex_);
     for (const ContentHash& hash : hashes) {
-      const auto found = next_.find(hash);
-      if (found == next_.end()) continue;
-      found->second.erase(found->second.begin());
-      if (found->second.empty()) next_.erase(found);
+      Known& known = known_[hash];
+      if (known.position > first_ && to_come_ > 0) --to_come_;
+      known = {.read_ms = now_ms};
     }
   }
-  std::uint64_t priority(const ContentHash& hash, std::int64_t) const override {
+  // Of an order that is too long to be remembered, the beginning.
+  void expect(std::span<const ContentHash> order, bool again) override {
     const std::lock_guard lock(mutex_);
-    const auto found = next_.find(hash);
-    return found == next_.end() ? 0 : (std::uint64_t{1} << 52) - found->second.front();
+    if (again) first_ = next_, to_come_ = 0;
+    for (const ContentHash& hash : order) {
+      if (to_come_ >= known_.limit() / 2) return;
+      known_[hash] = {.position = ++next_};
+      ++to_come_;
+    }
+  }
+  bool wants_order() const override { return true; }
+  std::uint64_t priority(const ContentHash& hash, std::int64_t now_ms) const override {
+    constexpr std::uint64_t kLate = std::uint64_t{1} << 42;  // ms since 1970: in the year 2109
+    const std::lock_guard lock(mutex_);
+    const auto known = known_.find(hash);
+    if (known && known->position > first_) return 2 * kLate - std::min(known->position, kLate / 2);
+    if (known && known->position == 0) return (kLate - std::min(static_cast<std::uint64_t>(known->read_ms), kLate)) / 4;
+    return static_cast<std::uint64_t>(now_ms);
   }
 
  private:
+  struct Known {
+    std::int64_t read_ms = 0;    // when it was read; or
+    std::uint64_t position = 0;  // when it will be, in the order of all that was ever expected; from 1 on
+  };
   mutable std::mutex mutex_;
-  std::uint64_t end_ = 0;
-  std::unordered_map<ContentHash, std::vector<std::uint64_t>> next_;  // positions, ascending
+  std::uint64_t first_ = 0, next_ = 0;  // of the order that holds: those behind the first, up to the next
+  std::size_t to_come_ = 0;             // of them, those that were not read yet
+  ChunkMemory<Known> known_;
 };
+
+inline std::shared_ptr<FlushPolicy> flush_policy(FlushOrder order) {
+  switch (order) {
+    case FlushOrder::kFrequency:
+      return std::make_shared<FrequencyPolicy>();
+    case FlushOrder::kNextUse:
+      return std::make_shared<NextUsePolicy>();
+    case FlushOrder::kRecency:
+      break;
+  }
+  return std::make_shared<RecencyPolicy>();
+}
 
 }  // namespace alnair

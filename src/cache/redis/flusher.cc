@@ -10,7 +10,12 @@
 //     it had made the key persistent, which step 5 undid): its expiry is taken away again.
 //
 // A death after any step leaves keys without expiry, which the next flusher treats alike, or a chunk that is durable. What is
-// left is the moment between 5 and 6 of a flusher that dies just then, while another host drops that very segment.
+// left is the moment between 5 and 6 of a flusher that dies just then, while another host drops that very segment. So whoever walks over
+// the keys compares those with an expiry with what the directory has, and takes the expiry away where it has nothing: a file may also
+// have been removed by hand.
+//
+// A walk takes a second or two for a million keys. It is made when something must be written, and to count what only Redis has; the
+// latter for a twentieth of the time at most.
 #include "cache/redis/flusher.h"
 
 #include <algorithm>
@@ -19,6 +24,7 @@
 
 #include "cache/redis/fill_rule.h"
 #include "core/block_signals.h"
+#include "core/log.h"
 #include "core/metrics.h"
 #include "core/wall_clock.h"
 
@@ -27,11 +33,18 @@ namespace {
 
 constexpr int kPage = 512;                                // keys a round trip
 constexpr std::uint64_t kRoomBytes = 16u << 20;           // to begin with, in a Redis that is full
+constexpr double kCountShare = 20;                        // a walk that only counts comes so many times its duration after the last
+constexpr double kLookAnyway = 600;                       // seconds, though nothing seems to have changed
+constexpr std::size_t kMostSeen = 1u << 20;               // of more keys than that, some may count twice
 constexpr std::size_t kAtOnce = 16;                       // chunks in this process's memory
 constexpr auto kDropPatience = std::chrono::milliseconds(3'000);
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::uint64_t persistent_keys(const redis::ServerFacts& facts) {
+  return facts.keys - std::min(facts.keys, facts.expiring_keys);
 }
 
 // The flusher's lease has a name that no chunk has.
@@ -129,60 +142,100 @@ Flusher::Round Flusher::run_once(bool all) {
   }
   if (!round.elected) {
     evicted_.reset();  // whoever is elected counts
-    metrics().set(Counter::kFlushDirtyBytes, 0);
-    metrics().set(Counter::kFlushDirtySeconds, 0);
+    counted_.reset();
+    for (const Counter state : {Counter::kFlushDirtyBytes, Counter::kFlushDirtySeconds, Counter::kFlushCountedSeconds})
+      metrics().set(state, 0);
     return round;
   }
   round.guaranteed = evicts_by_expiry(facts);
   const bool vouched = round.guaranteed && vouch(round);
   count_evictions(facts, vouched);
-  if (!vouched) return round;
+  if (!vouched) {
+    counted_.reset();
+    return round;
+  }
   const double begin = seconds_now();
   flush(facts, all, round);
   round.seconds = seconds_now() - begin;
   pace_.observe_flush(round.seconds, round.written_bytes);
   metrics().add(Counter::kFlushWrittenBytes, round.written_bytes);
   metrics().add(Counter::kFlushReleasedChunks, round.released_chunks);
-  tell_dirty(facts);
+  metrics().add(Counter::kFlushExposedChunks, round.exposed_chunks);
+  tell_dirty(facts, round);
   return round;
 }
 
 void Flusher::flush(const redis::ServerFacts& facts, bool all, Round& round) {
   const double begin = seconds_now();
   pace_.observe_memory(begin, facts.used_memory);
-  std::uint64_t budget = all ? ~std::uint64_t{0} : pace_.amount(facts.used_memory, facts.maxmemory, facts.used_memory);
-  if (budget == 0) return;
-  const std::uint64_t persistent = facts.keys - std::min(facts.keys, facts.expiring_keys);
-  if (!all && clean_keys_ && persistent <= *clean_keys_) return;  // nothing has come
+  const std::uint64_t persistent = persistent_keys(facts);
+  const bool nothing_came = counted_ && counted_->left.chunks == 0 && persistent <= counted_->persistent;
+  Walk walk{.round = round};
+  if (all)
+    walk.budget = ~std::uint64_t{0};
+  else if (!nothing_came)
+    walk.budget = pace_.amount(facts.used_memory, facts.maxmemory, facts.used_memory);
+  const bool count = all || count_is_due(facts, begin);
+  if (walk.budget == 0 && !count) return;
   bool whole = true;
   const redis::Result scanned = client_->scan(keys_.chunk_pattern(), kPage, [&](std::vector<std::string>&& page) {
-    budget -= std::min(budget, flush_page(page, budget, round, Then::kRelease));
+    flush_page(page, walk);
     const std::lock_guard lock(mutex_);
-    whole = budget > 0 && !stopping_;
+    whole = (count || walk.budget > 0) && !stopping_;
     return whole;
   });
   round.whole = whole && scanned.ok();
-  if (!round.whole || round.released_chunks < round.dirty_chunks) return;
-  clean_at_ = begin;
-  clean_keys_ = persistent - std::min(persistent, round.released_chunks);
+  const std::uint64_t released = round.released_chunks;
+  if (round.whole) {
+    counted_ = Counted{.at = begin,
+                       .took = seconds_now() - begin,
+                       .left = walk.left,
+                       .persistent = persistent + round.exposed_chunks - std::min(persistent, released),
+                       .evicted = facts.evicted_keys,
+                       .mean_bytes = facts.keys == 0 ? 0 : facts.used_memory / facts.keys};
+    if (round.exposed_chunks > 0) metrics().add(Counter::kFlushEvictedUnvouched, evicted_since_look_);
+    evicted_since_look_ = 0;
+  } else if (counted_) {
+    counted_->left.bytes -= std::min(counted_->left.bytes, round.dirty_bytes - walk.left.bytes);
+    counted_->left.chunks -= std::min(counted_->left.chunks, released);
+    counted_->persistent -= std::min(counted_->persistent, released);
+  }
 }
 
-// Between two rounds at which the servers evicted only what the same directory vouches for, nothing else can have been evicted.
+bool Flusher::count_is_due(const redis::ServerFacts& facts, double now) const {
+  if (!counted_) return true;
+  const double age = now - counted_->at;
+  if (age < kCountShare * counted_->took) return false;
+  return age > kLookAnyway || persistent_keys(facts) != counted_->persistent || facts.evicted_keys != counted_->evicted;
+}
+
+// Between two rounds at which the servers evicted only what the same directory vouches for, nothing else can have been evicted; but for
+// what it had lost meanwhile, which the next walk over all keys finds.
 void Flusher::count_evictions(const redis::ServerFacts& facts, bool vouched) {
   const std::uint64_t more = evicted_ && facts.evicted_keys > *evicted_ ? facts.evicted_keys - *evicted_ : 0;
   metrics().add(Counter::kFlushEvictedKeys, more);
-  if (!vouched || !held_) metrics().add(Counter::kFlushEvictedUnvouched, more);
+  if (vouched && held_)
+    evicted_since_look_ += more;
+  else
+    metrics().add(Counter::kFlushEvictedUnvouched, more);
   evicted_ = facts.evicted_keys;
   held_ = vouched;
 }
 
-void Flusher::tell_dirty(const redis::ServerFacts& facts) {
-  const std::uint64_t persistent = facts.keys - std::min(facts.keys, facts.expiring_keys);
-  const std::uint64_t others = clean_keys_.value_or(0);
-  const std::uint64_t dirty = persistent > others ? persistent - others : 0;
-  if (clean_at_ == 0) clean_at_ = seconds_now();
-  metrics().set(Counter::kFlushDirtyBytes, facts.keys == 0 ? 0 : facts.used_memory / facts.keys * dirty);
-  metrics().set(Counter::kFlushDirtySeconds, dirty == 0 ? 0 : static_cast<std::uint64_t>(seconds_now() - clean_at_));
+// As counted, and what has come since, by the number of keys without an expiry.
+void Flusher::tell_dirty(const redis::ServerFacts& facts, const Round& round) {
+  const std::uint64_t persistent = persistent_keys(facts) + round.exposed_chunks;
+  const std::uint64_t now = persistent - std::min(persistent, round.released_chunks);
+  const Counted known = counted_.value_or(Counted{.at = seconds_now()});
+  const std::uint64_t came = now > known.persistent ? now - known.persistent : 0;
+  const std::uint64_t mean = known.left.chunks > 0 ? known.left.bytes / known.left.chunks : known.mean_bytes;
+  const double age = seconds_now() - known.at;
+  double dirty_for = known.left.chunks + came == 0 ? 0 : age;
+  if (known.left.chunks > 0 && known.left.oldest_s > 0)
+    dirty_for = std::max(0.0, static_cast<double>(milliseconds_now()) / 1000 - static_cast<double>(known.left.oldest_s));
+  metrics().set(Counter::kFlushDirtyBytes, known.left.bytes + came * mean);
+  metrics().set(Counter::kFlushDirtySeconds, static_cast<std::uint64_t>(dirty_for));
+  metrics().set(Counter::kFlushCountedSeconds, static_cast<std::uint64_t>(age));
 }
 
 bool Flusher::vouch(Round& round) {
@@ -213,36 +266,60 @@ bool Flusher::vouch(Round& round) {
 bool Flusher::make_room(Round& round) {
   const std::uint64_t before = round.released_chunks;
   client_->scan(keys_.chunk_pattern(), kPage, [&](std::vector<std::string>&& page) {
-    flush_page(page, kRoomBytes, round, Then::kDelete);
+    Walk walk{.round = round, .budget = kRoomBytes, .then = Then::kDelete};
+    flush_page(page, walk);
     return round.released_chunks == before;
   });
   return round.released_chunks > before;
 }
 
-// Returns how many bytes were dealt with.
-std::uint64_t Flusher::flush_page(const std::vector<std::string>& page, std::uint64_t budget, Round& round, Then then) {
+void Flusher::Count::add(const Dirty& dirty) {
+  ++chunks;
+  bytes += dirty.bytes;
+  if (dirty.written_s > 0 && (oldest_s == 0 || dirty.written_s < oldest_s)) oldest_s = dirty.written_s;
+}
+
+void Flusher::flush_page(const std::vector<std::string>& page, Walk& walk) {
   std::vector<redis::Command> commands;
   for (const std::string& key : page) commands.push_back({.args = {"PTTL", key}});
   const auto expiries = client_->call(std::move(commands));
-  std::vector<ContentHash> dirty;
+  std::vector<ContentHash> persistent, evictable;
   for (std::size_t i = 0; i < page.size(); ++i) {
     const auto hash = keys_.hash_of(page[i]);
-    if (hash && expiries[i].ok() && expiries[i].reply.integer == -1) dirty.push_back(*hash);  // it is there, and stays
+    if (!hash || !expiries[i].ok() || expiries[i].reply.integer == -2) continue;  // it is gone
+    (expiries[i].reply.integer == -1 ? persistent : evictable).push_back(*hash);
   }
-  if (dirty.empty()) return 0;
-  round.dirty_chunks += dirty.size();
-  const std::unique_ptr<bool[]> present(new bool[dirty.size()]);
-  directory_->contains(dirty, {present.get(), dirty.size()});
-  std::vector<ContentHash> taken, wanted;
-  for (std::size_t i = 0; i < dirty.size(); ++i) (present[i] ? taken : wanted).push_back(dirty[i]);
+  if (walk.then == Then::kRelease) {
+    const auto exposed = take_back(evictable);
+    walk.round.exposed_chunks += exposed.size();
+    persistent.insert(persistent.end(), exposed.begin(), exposed.end());
+  }
+  if (persistent.empty()) return;
+  const auto dirty = measure(persistent);
+  walk.round.dirty_chunks += dirty.size();
+  for (const Dirty& each : dirty) walk.round.dirty_bytes += each.bytes;
+  const auto released = walk.budget > 0 ? write(dirty, walk) : std::unordered_set<ContentHash>();
+  for (const Dirty& each : dirty) {
+    if (released.contains(each.hash)) continue;
+    if (walk.seen.size() >= kMostSeen || walk.seen.insert(first64(each.hash)).second) walk.left.add(each);
+  }
+}
+
+// Steps 2 to 6, of as many as the budget allows. Returns those that may be evicted now.
+std::unordered_set<ContentHash> Flusher::write(std::span<const Dirty> dirty, Walk& walk) {
+  Round& round = walk.round;
+  std::vector<ContentHash> hashes, taken, wanted;
+  for (const Dirty& each : dirty) hashes.push_back(each.hash);
+  const std::unique_ptr<bool[]> present(new bool[hashes.size()]);
+  directory_->contains(hashes, {present.get(), hashes.size()});
+  for (std::size_t i = 0; i < hashes.size(); ++i) (present[i] ? taken : wanted).push_back(hashes[i]);
   std::uint64_t bytes = 0;
-  for (std::size_t next = 0; next < wanted.size() && bytes < budget; next += kAtOnce) {
+  for (std::size_t next = 0; next < wanted.size() && bytes < walk.budget; next += kAtOnce) {
     const auto chunks = read(std::span(wanted).subspan(next, std::min(kAtOnce, wanted.size() - next)));  // step 2
     std::vector<PutOutcome> outcomes(chunks.size(), PutOutcome::kRefused);
     directory_->put(chunks, outcomes);
     for (std::size_t i = 0; i < chunks.size(); ++i) {
       bytes += chunks[i].bytes.size();
-      round.dirty_bytes += chunks[i].bytes.size();
       if (outcomes[i] == PutOutcome::kRefused) {
         ++round.refused_chunks;
         continue;
@@ -253,8 +330,46 @@ std::uint64_t Flusher::flush_page(const std::vector<std::string>& page, std::uin
     }
   }
   directory_->flush();  // step 3
-  release(taken, round, then);
-  return std::max<std::uint64_t>(bytes, 1);
+  walk.budget -= std::min(walk.budget, std::max<std::uint64_t>(bytes, 1));
+  return release(taken, round, walk.then);
+}
+
+// Of chunks that may be evicted, those that the directory does not have. They may not be evicted any more.
+std::vector<ContentHash> Flusher::take_back(std::span<const ContentHash> evictable) {
+  const auto without = [](std::span<const ContentHash> hashes, const bool* there) {
+    std::vector<ContentHash> missing;
+    for (std::size_t i = 0; i < hashes.size(); ++i)
+      if (!there[i]) missing.push_back(hashes[i]);
+    return missing;
+  };
+  const std::unique_ptr<bool[]> there(new bool[evictable.size()]);
+  directory_->contains(evictable, {there.get(), evictable.size()});
+  std::vector<ContentHash> missing = without(evictable, there.get());
+  if (missing.empty()) return {};
+  directory_->durable(missing, {there.get(), missing.size()});
+  missing = without(missing, there.get());
+  // A directory that does not answer may have them all the same.
+  if (missing.empty() || directory_->identity() != vouched_ || !keep_in_redis(*client_, keys_, missing)) return {};
+  log(LogLevel::kWarning,
+      "flusher: {} chunks that Redis might have evicted are not in the shared directory (files of it were removed, or damaged); they are "
+      "written again.",
+      missing.size());
+  return missing;
+}
+
+// What is left of these in Redis. Without the right to GETRANGE sizes are not known.
+std::vector<Flusher::Dirty> Flusher::measure(std::span<const ContentHash> hashes) {
+  std::vector<redis::Command> commands;
+  for (const ContentHash& hash : hashes)
+    commands.push_back({.args = {"GETRANGE", keys_.chunk(hash), "0", std::to_string(RedisTier::kHeaderBytes - 1)}});
+  const auto heads = client_->call(std::move(commands));
+  std::vector<Dirty> dirty;
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    if (heads[i].ok() && heads[i].reply.text().empty()) continue;  // it is gone
+    const auto header = heads[i].ok() ? RedisTier::parse_header(heads[i].reply.text()) : std::nullopt;
+    dirty.push_back({.hash = hashes[i], .bytes = header ? header->length : 0, .written_s = header ? header->written_s : 0});
+  }
+  return dirty;
 }
 
 std::vector<PutRequest> Flusher::read(std::span<const ContentHash> hashes) {
@@ -275,21 +390,8 @@ std::vector<PutRequest> Flusher::read(std::span<const ContentHash> hashes) {
   return chunks;
 }
 
-std::string Flusher::expiry(const ContentHash& hash, std::int64_t now_ms) const {
-  return std::to_string(expiry_of(options_.priority ? options_.priority(hash, now_ms) : static_cast<std::uint64_t>(now_ms)));
-}
-
-// XX: a key without an expiry is none that may be evicted, and stays so.
-void Flusher::reorder(std::span<const ContentHash> hashes) {
-  const std::int64_t now = milliseconds_now();
-  std::vector<redis::Command> commands;
-  for (const ContentHash& hash : hashes)
-    commands.push_back({.args = {"PEXPIREAT", keys_.chunk(hash), expiry(hash, now), "XX"}});
-  if (!commands.empty()) client_->run(std::move(commands), [](std::size_t, redis::Result&&) {});
-}
-
-void Flusher::release(std::span<const ContentHash> hashes, Round& round, Then then) {
-  if (hashes.empty()) return;
+std::unordered_set<ContentHash> Flusher::release(std::span<const ContentHash> hashes, Round& round, Then then) {
+  if (hashes.empty()) return {};
   const std::unique_ptr<bool[]> durable(new bool[hashes.size()]);
   directory_->durable(hashes, {durable.get(), hashes.size()});  // step 4
   const std::int64_t now = milliseconds_now();
@@ -302,17 +404,27 @@ void Flusher::release(std::span<const ContentHash> hashes, Round& round, Then th
       commands.push_back({.args = {"DEL", keys_.chunk(hashes[i])}});
       continue;
     }
-    commands.push_back({.args = {"PEXPIREAT", keys_.chunk(hashes[i]), expiry(hashes[i], now)}});
+    const std::uint64_t priority =
+        options_.policy == nullptr ? static_cast<std::uint64_t>(now) : options_.policy->priority(hashes[i], now);
+    commands.push_back({.args = {"PEXPIREAT", keys_.chunk(hashes[i]), std::to_string(expiry_of(priority))}});
   }
-  if (commands.empty()) return;
+  if (commands.empty()) return {};
   const auto results = client_->call(std::move(commands));  // step 5
-  for (const redis::Result& result : results) round.released_chunks += result.ok();
-  if (then == Then::kDelete) return;
+  std::unordered_set<ContentHash> released;
+  for (std::size_t i = 0; i < expiring.size(); ++i)
+    if (results[i].ok()) released.insert(expiring[i]);
+  if (then == Then::kDelete) {
+    round.released_chunks += released.size();
+    return released;
+  }
   directory_->durable(expiring, {durable.get(), expiring.size()});  // step 6
   std::vector<ContentHash> dropped;
   for (std::size_t i = 0; i < expiring.size(); ++i)
     if (!durable[i]) dropped.push_back(expiring[i]);
   if (!dropped.empty()) keep_in_redis(*client_, keys_, dropped);
+  for (const ContentHash& hash : dropped) released.erase(hash);
+  round.released_chunks += released.size();
+  return released;
 }
 
 bool Flusher::keep_in_redis(redis::Client& client, const RedisKeys& keys, std::span<const ContentHash> hashes) {

@@ -14,8 +14,10 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
 #include "cache/directory/directory_tier.h"
@@ -32,7 +34,7 @@ class Flusher {
   struct Options {
     std::chrono::milliseconds frequency{5'000};  // between rounds
     FlushPace::Limits pace;
-    FlushPriority priority;                      // empty: recency
+    std::shared_ptr<FlushPolicy> policy;         // null: what was released longest ago goes first
   };
   // What one round did.
   struct Round {
@@ -42,6 +44,7 @@ class Flusher {
     std::uint64_t written_bytes = 0, written_chunks = 0;  // to the directory
     std::uint64_t refused_chunks = 0;                     // by the directory
     std::uint64_t released_chunks = 0;                    // may be evicted now
+    std::uint64_t exposed_chunks = 0;                     // might have been evicted, and the directory did not have them; no more
     bool whole = false;                                   // every chunk was looked at
     double seconds = 0;                                   // that writing and looking took
   };
@@ -60,25 +63,46 @@ class Flusher {
   // One round, on this thread; `all`: whatever there is, however much room Redis has.
   Round run_once(bool all = false);
 
-  // Gives chunks that may be evicted already a new place in the order: they were used, say. Returns at once; from Redis 7 on.
-  void reorder(std::span<const ContentHash> hashes);
-
   // For DirectoryOptions::before_drop: of what leaves the directory, Redis has no copy any more that it might evict: it is made
   // persistent, or deleted where that does not protect it. Waits a few seconds at most.
   static bool keep_in_redis(redis::Client& client, const RedisKeys& keys, std::span<const ContentHash> hashes);
 
  private:
-  std::string expiry(const ContentHash& hash, std::int64_t now_ms) const;
   enum class Then { kRelease, kDelete };
+  // A chunk that only Redis has.
+  struct Dirty {
+    ContentHash hash;
+    std::uint64_t bytes = 0;
+    std::int64_t written_s = 0;  // since 1970, by its writer's clock; 0: not known
+  };
+  // What a look at all keys has counted of them.
+  struct Count {
+    std::uint64_t chunks = 0, bytes = 0;
+    std::int64_t oldest_s = 0;  // 0: not known
+    void add(const Dirty& dirty);
+  };
+  // One walk over the keys, page by page.
+  struct Walk {
+    Round& round;
+    std::uint64_t budget = 0;  // bytes that may still be written
+    Then then = Then::kRelease;
+    Count left = {};                              // what it leaves
+    std::unordered_set<std::uint64_t> seen = {};  // keys may be shown twice
+  };
+
   bool vouch(Round& round);
   bool make_room(Round& round);
   bool elect();
   void flush(const redis::ServerFacts& facts, bool all, Round& round);
-  std::uint64_t flush_page(const std::vector<std::string>& keys, std::uint64_t budget, Round& round, Then then);
+  bool count_is_due(const redis::ServerFacts& facts, double now) const;
+  void flush_page(const std::vector<std::string>& keys, Walk& walk);
+  std::unordered_set<ContentHash> write(std::span<const Dirty> dirty, Walk& walk);
+  std::vector<ContentHash> take_back(std::span<const ContentHash> evictable);
+  std::vector<Dirty> measure(std::span<const ContentHash> hashes);
   std::vector<PutRequest> read(std::span<const ContentHash> hashes);
-  void release(std::span<const ContentHash> hashes, Round& round, Then then = Then::kRelease);
+  std::unordered_set<ContentHash> release(std::span<const ContentHash> hashes, Round& round, Then then);
   void count_evictions(const redis::ServerFacts& facts, bool vouched);
-  void tell_dirty(const redis::ServerFacts& facts);
+  void tell_dirty(const redis::ServerFacts& facts, const Round& round);
   void run();
 
   const std::shared_ptr<redis::Client> client_;
@@ -89,12 +113,19 @@ class Flusher {
   const Options options_;
   FlushPace pace_;
   std::string vouched_;  // the directory that the namespace is known to record
-  // After the last round that left nothing dirty: when it began, and how many keys without an expiry there were (the index's, say).
-  double clean_at_ = 0;
-  std::optional<std::uint64_t> clean_keys_;
-  // At the last round: evictions so far, and whether the guarantee held.
+  // What the last walk over all keys counted, less what was released since.
+  struct Counted {
+    double at = 0, took = 0;        // when it began, and for how long it went on
+    Count left;
+    std::uint64_t persistent = 0;   // keys without an expiry, the index's and others' among them
+    std::uint64_t evicted = 0;      // as ServerFacts has it
+    std::uint64_t mean_bytes = 0;   // of a key
+  };
+  std::optional<Counted> counted_;
+  // At the last round: evictions so far, and whether the guarantee held. And how many have been seen since all keys were looked at.
   std::optional<std::uint64_t> evicted_;
   bool held_ = false;
+  std::uint64_t evicted_since_look_ = 0;
   LockFile::Guard alone_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;

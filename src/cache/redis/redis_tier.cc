@@ -23,33 +23,30 @@ using redis::Failure;
 using redis::Reply;
 
 constexpr char kMagic[4] = {'A', 'L', 'N', 'C'};
-constexpr std::uint32_t kFormat = 1;
+constexpr std::uint32_t kFormat = 2;
 constexpr std::uint64_t kHashedAtOnce = 32u << 10;  // bytes that the client's own thread may hash: about 6 us
 constexpr std::uint64_t kMaxChunkBytes = 32u << 20;   // what is longer is none of ours, and takes no memory here
 constexpr auto kFullFor = std::chrono::seconds(1);
 
-struct Header {
+struct StoredHeader {
   char magic[4];
   std::uint32_t format;
-  std::uint64_t length;
+  std::uint32_t length;
+  std::uint32_t written_s;
 };
-static_assert(sizeof(Header) == RedisTier::kHeaderBytes && std::endian::native == std::endian::little);
+static_assert(sizeof(StoredHeader) == RedisTier::kHeaderBytes && std::endian::native == std::endian::little);
 
 std::string header_of(std::uint64_t length) {
-  Header header{{}, kFormat, length};
+  StoredHeader header{{}, kFormat, static_cast<std::uint32_t>(length), static_cast<std::uint32_t>(milliseconds_now() / 1000)};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   return {reinterpret_cast<const char*>(&header), sizeof header};
 }
 
 // The chunk behind the header; nullopt: it is none that this library wrote, or it is cut.
 std::optional<View> body_of(const View& value) {
-  Header header;
-  if (value.size() < sizeof header) return std::nullopt;
-  std::memcpy(&header, value.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.format != kFormat ||
-      header.length != value.size() - sizeof header)
-    return std::nullopt;
-  return value.part(sizeof header, header.length);
+  const auto header = RedisTier::parse_header(value.text().substr(0, RedisTier::kHeaderBytes));
+  if (!header || header->length != value.size() - RedisTier::kHeaderBytes) return std::nullopt;
+  return value.part(RedisTier::kHeaderBytes, header->length);
 }
 
 }  // namespace
@@ -125,6 +122,14 @@ void RedisTier::State::check(const Asked& asked, std::size_t i, std::optional<Vi
   metrics().add(TierId::kRedis, TierCounter::kHitBytes, body->size());
   metrics().record_latency(TierId::kRedis, Clock::now() - asked.since);
   asked.found(i, std::move(body));
+}
+
+std::optional<RedisTier::Header> RedisTier::parse_header(std::string_view value) {
+  StoredHeader header;
+  if (value.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, value.data(), sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.format != kFormat) return std::nullopt;
+  return Header{.length = header.length, .written_s = header.written_s};
 }
 
 RedisTier::RedisTier(std::shared_ptr<redis::Client> client, RedisKeys keys)

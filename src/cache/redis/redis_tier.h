@@ -2,7 +2,7 @@
 //
 // A value is a header of 16 bytes, then the chunk:
 //
-//   magic "ALNC" (4)   format, u32: 1   length of the chunk, u64        (little-endian)
+//   magic "ALNC" (4)   format, u32: 2   length of the chunk, u32   seconds since 1970 by its writer's clock, u32    (little-endian)
 //
 // Every chunk that comes back is checked against its hash; one that does not match is counted, deleted, and a miss. Nothing here
 // waits longer than the client's deadline, and with servers that are gone nothing waits at all (redis/client.h).
@@ -10,6 +10,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "alnair/cache/tier.h"
@@ -21,6 +23,13 @@ namespace alnair {
 class RedisTier : public Tier {
  public:
   static constexpr std::uint64_t kHeaderBytes = 16;
+
+  struct Header {
+    std::uint64_t length = 0;     // of the chunk
+    std::int64_t written_s = 0;   // since 1970, by its writer's clock
+  };
+  // What a value begins with; nullopt: none that this library wrote.
+  static std::optional<Header> parse_header(std::string_view value);
 
   RedisTier(std::shared_ptr<redis::Client> client, RedisKeys keys);
   ~RedisTier() override;

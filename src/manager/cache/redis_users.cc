@@ -63,7 +63,7 @@ std::vector<std::string> rights_of_a_job(const std::string& prefix, const std::v
     rights.emplace_back(right);
   if (read_only) return rights;
   for (const char* right :
-       {"+set", "+del", "+persist", "+hset", "+hget", "+hdel", "+hkeys", "+time", "+eval", "+evalsha"})
+       {"+set", "+del", "+persist", "+pexpireat", "+hset", "+hget", "+hdel", "+hkeys", "+time", "+eval", "+evalsha"})
     rights.emplace_back(right);
   return rights;
 }
