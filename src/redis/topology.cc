@@ -141,6 +141,11 @@ void Engine::seed_greeted(Node& node) {
       seed_fails(node, result.failure, std::move(result.message));
     });
   }
+  // A proxy that greets for itself (Envoy: "envoy-redis-proxy"). What it tells of INFO and SCAN is one server's behind it.
+  if (options_.mode == Mode::kAuto && node.greeting.product.find("proxy") != std::string::npos) {
+    node.style = Connection::Style::kProxy;
+    return seed_found(node, Mode::kProxy, SlotMap::of_one(node.address));
+  }
   const std::string& mode = node.greeting.mode;
   if (mode == "sentinel") return fails("is a Sentinel, not a server with data");
   const bool cluster = mode == "cluster";
@@ -169,8 +174,9 @@ void Engine::seed_failed(Node& node, const Closing& closing) {
   if (node.style == Connection::Style::kProxy && options_.mode == Mode::kAuto) node.style = Connection::Style::kDirect;
   if (closing.silent && closing.why == Closing::Why::kEnded)
     return seed_fails(node, Failure::kUnsupported,
-                      fmt::format("Redis at {} ended the connection at the first command{}.", node.name,
-                                  options_.tls ? "" : " (a server with TLS is rediss://, not redis://)"));
+                      fmt::format("Redis at {} ended the connection at the first command ({}).", node.name,
+                                  options_.tls ? "it may want a certificate of ours that it trusts: tls_cert and tls_key"
+                                               : "a server with TLS is rediss://, not redis://"));
   seed_fails(node, failure_of(closing.why), closing.message);
 }
 

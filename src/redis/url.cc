@@ -95,7 +95,8 @@ class UrlParser {
 
   void take_seeds() {
     const std::size_t slash = rest_.find('/');
-    if (slash != std::string_view::npos && slash + 1 != rest_.size())
+    const std::string_view path = slash == std::string_view::npos ? "" : rest_.substr(slash + 1);
+    if (!path.empty() && path != "0")  // the only one that a cluster has
       fail(
           "after the hosts comes a path; databases are not chosen by number (a cluster has only one), use "
           "namespace=NAME");
@@ -215,8 +216,8 @@ class UrlParser {
     const bool good = std::all_of(value.begin(), value.end(), [](char c) {
       return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
     });
-    if (value.empty() || value.size() > kMaxName || !good)
-      fail(fmt::format("the option {} must be 1 to {} letters, digits, '-', '_' or '.'", name, kMaxName));
+    if (value.empty() || value.size() > kMaxName || !good || value == "." || value == "..")  // it names a folder, too
+      fail(fmt::format("the option {} must be 1 to {} letters, digits, '-', '_' or '.', and more than dots", name, kMaxName));
     return value;
   }
 

@@ -7,6 +7,7 @@
 
 #include "alnair/core/error.h"
 #include "alnair/core/stats.h"
+#include "core/log.h"
 #include "dataset/cluster_support.h"
 
 namespace alnair {
@@ -64,12 +65,21 @@ TEST_F(DatasetClusterNodes, TheyDoOnValkey) {
   expect_one_get_an_object(redis.url());
 }
 
-// There are no leases, so they come one after the other.
+// twemproxy has no scripts of several commands, and so no leases: they come one after the other.
 TEST_F(DatasetClusterNodes, NodesBehindAProxyFindWhatOthersFetched) {
   RedisServer one, two;
   testing::RedisProxy proxy({&one, &two});
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(fresh_node_reads_all_right(proxy.url() + "?mode=proxy"));
   EXPECT_EQ(fetched(), kObjects);
+}
+
+TEST_F(DatasetClusterNodes, NodesBehindEnvoyThatReadTogetherCauseOneGetAnObject) {
+  if (testing::envoy_program().empty()) GTEST_SKIP() << "ALNAIR_TEST_ENVOY names no program: run tests/run, which sets it";
+  RedisServer one, two;
+  testing::RedisProxy proxy({&one, &two}, testing::RedisProxy::Kind::kEnvoy);
+  expect_one_get_an_object(proxy.url());
+  EXPECT_GT(chunk_keys(one).size(), 0u);
+  EXPECT_GT(chunk_keys(two).size(), 0u);
 }
 
 TEST_F(DatasetClusterNodes, NodesInTheSameOrderDoToo) {
@@ -158,6 +168,65 @@ TEST_F(DatasetClusterNodes, BytesPlantedInTheSharedDirectoryAreCountedAndFetched
   EXPECT_EQ(fetched(), kObjects + planted);
   EXPECT_TRUE(reads_all_right(3));
   EXPECT_EQ(fetched(), kObjects + planted) << "whole again, for another node too";
+  EXPECT_EQ(stats()["spill_corrupt"] - before.at("spill_corrupt"), planted) << "which does not find the damage once more";
+}
+
+// On a cluster of three masters: what the loop has read goes first, and what it will read next stays, in the eyes of Redis. One node's
+// process has the flusher, another one's only reads.
+TEST_F(DatasetClusterNodes, TheOrderOfTheLoopDecidesWhatRedisEvictsFirst) {
+  RedisCluster redis{{.arguments = {"--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl"}}};
+  const RedisKeys keys("alnair", "default");
+  std::vector<std::string> names;
+  for (const std::string& content : contents_) names.push_back(keys.chunk(content_hash(std::as_bytes(std::span(content)))));
+  const auto client = redis::open(redis.url());
+  const auto expiries = [&] {  // of objects; -1: has none
+    std::vector<redis::Command> commands;
+    for (const std::string& name : names) commands.push_back({.args = {"PEXPIRETIME", name}});
+    std::vector<std::int64_t> all;
+    for (const auto& result : client->call(std::move(commands))) all.push_back(result.ok() ? result.reply.integer : -2);
+    return all;
+  };
+  DatasetOptions options = spilling_node(1, redis.url());
+  options.cache.flush_policy = FlushOrder::kNextUse;
+  options.cache.flush_frequency = std::chrono::milliseconds(200);
+  std::vector<std::uint64_t> order(kObjects);
+  std::iota(order.begin(), order.end(), 0);
+  const auto first = Dataset::open(options);
+  ASSERT_TRUE(read_all_right(*first, 1, true));
+  first->flush();
+  EXPECT_TRUE(testing::eventually([&] {  // the servers are more than half full
+    const auto all = expiries();
+    return std::count_if(all.begin(), all.end(), [](std::int64_t expiry) { return expiry > 0; }) >= kObjects / 2;
+  }));
+  // A new epoch begins, on another node, in the order of the numbers.
+  options = spilling_node(2, redis.url() + "?flusher=false");
+  options.cache.flush_policy = FlushOrder::kNextUse;
+  const auto second = Dataset::open(options);
+  second->prefetch(order);
+  const std::span<const std::uint64_t> half(order.data(), kObjects / 2);
+  for (std::size_t i = 0; i < half.size(); i += 4) {
+    second->read_batch(half.subspan(i, 4));
+    second->prefetch_advance(i + 4);
+  }
+  const auto read_ones_go_first = [&] {
+    const auto all = expiries();
+    std::int64_t latest_read = 0, earliest_other = std::numeric_limits<std::int64_t>::max();
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i] <= 0) continue;
+      if (i < half.size())
+        latest_read = std::max(latest_read, all[i]);
+      else
+        earliest_other = std::min(earliest_other, all[i]);
+    }
+    return latest_read > 0 && earliest_other < std::numeric_limits<std::int64_t>::max() && latest_read < earliest_other;
+  };
+  // Told as the loop goes on: reading them once more tells what was read before Redis was known to evict anything.
+  EXPECT_TRUE(testing::eventually([&] {
+    second->prefetch(order);
+    second->prefetch_advance(half.size());
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    return read_ones_go_first();
+  }));
 }
 
 TEST_F(DatasetClusterNodes, AFlushOrTheEndOfTheServerMidEpochCostsNoSample) {
@@ -235,6 +304,38 @@ TEST_F(DatasetClusterNodes, AUserWithNoMoreThanTheDocumentedRightsWillDo) {
   EXPECT_EQ(stats()["redis_faults"], before.at("redis_faults"));
   const auto log = redis.command({"ACL", "LOG"});
   EXPECT_EQ(log.elements.size(), 0u) << "nothing was denied";
+}
+
+TEST_F(DatasetClusterNodes, RightsThatAreMissingAreNamedWhenItOpens) {
+  RedisServer redis;
+  const auto error_without = [&](const std::string& right, bool spill) {
+    redis.command({"ACL", "SETUSER", "job", "reset", "on", ">secret", "~alnair:default:*", "+@all", "-" + right});
+    const std::string url = "redis://job:secret@" + redis.address();
+    static int number = 0;
+    std::string said;
+    set_log_sink([&](LogLevel, std::string_view message) { said += std::string(message) + "\n"; });
+    try {
+      const auto dataset = Dataset::open(spill ? spilling_node(++number, url) : node(++number, url));
+      set_log_sink({});
+      return "log: " + said;
+    } catch (const AccessError& error) {
+      set_log_sink({});
+      return std::string(error.what());
+    }
+  };
+  for (const char* right : {"get", "hmget"}) {
+    const std::string error = error_without(right, false);
+    EXPECT_EQ(error.find("log: "), std::string::npos) << error;
+    std::string upper(right);
+    std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
+    EXPECT_NE(error.find("Denied are " + upper + ";"), std::string::npos) << error;
+    EXPECT_NE(error.find("'job'"), std::string::npos) << error;
+  }
+  EXPECT_NE(error_without("time", false).find("Denied are TIME;"), std::string::npos);
+  EXPECT_NE(error_without("getrange", true).find("Denied are GETRANGE;"), std::string::npos);
+  EXPECT_EQ(error_without("getrange", false).find("Denied"), std::string::npos) << "only a flusher needs it";
+  redis.command({"ACL", "SETUSER", "job", "reset", "on", ">secret", "~other:*", "+@all"});
+  EXPECT_THROW(Dataset::open(node(100, "redis://job:secret@" + redis.address())), AccessError);
 }
 
 TEST_F(DatasetClusterNodes, WhatNoWaitingMendsIsAnErrorThatNamesIt) {

@@ -64,6 +64,12 @@ struct Proxy final : Servers {
   Proxy() { url = proxy.url(), mode = Mode::kProxy, admin = false; }
 };
 
+struct Envoy final : Servers {
+  RedisServer one, two;
+  RedisProxy proxy{{&one, &two}, RedisProxy::Kind::kEnvoy};
+  Envoy() { url = proxy.url(), mode = Mode::kProxy, admin = false; }
+};
+
 template <typename T>
 std::shared_ptr<Servers> make() {
   return std::make_shared<T>();
@@ -78,6 +84,8 @@ class ClientContract : public ::testing::TestWithParam<Kind> {
   void SetUp() override {
     if (std::string_view(GetParam().name) == "Valkey" && testing::valkey_server().empty())
       GTEST_SKIP() << "ALNAIR_TEST_VALKEY names no program: run tests/run, which sets it";
+    if (std::string_view(GetParam().name) == "Envoy" && testing::envoy_program().empty())
+      GTEST_SKIP() << "ALNAIR_TEST_ENVOY names no program: run tests/run, which sets it";
   }
   // Made once; ctest runs the whole suite of a kind in one process.
   static Servers& servers() {
@@ -253,7 +261,7 @@ INSTANTIATE_TEST_SUITE_P(All, ClientContract,
                          ::testing::Values(Kind{"Standalone", make<Single>}, Kind{"UnixSocket", make<SingleUnix>},
                                            Kind{"Tls", make<SingleTls>}, Kind{"Cluster", make<Cluster>},
                                            Kind{"ClusterTls", make<ClusterTls>}, Kind{"Valkey", make<Valkey>},
-                                           Kind{"Proxy", make<Proxy>}),
+                                           Kind{"Proxy", make<Proxy>}, Kind{"Envoy", make<Envoy>}),
                          [](const auto& param) { return std::string(param.param.name); });
 
 }  // namespace

@@ -35,6 +35,10 @@ TEST(RedisUrl, NamesSeedsUserAndPassword) {
   EXPECT_EQ(options.domain, "default");
 }
 
+TEST(RedisUrl, TheOneDatabaseOfAClusterMayBeNamed) {
+  EXPECT_EQ(parse_url("redis://host:7000/0?namespace=n").seeds, parse_url("redis://host:7000").seeds);
+}
+
 TEST(RedisUrl, WithoutAUserThePasswordIsTheDefaultUsers) {
   const Options options = parse_url("redis://:secret@host");
   EXPECT_EQ(options.user, "");
@@ -104,6 +108,8 @@ TEST(RedisUrl, SaysWhatIsWrong) {
       {"redis://host?mode=auto&mode=auto", "the option mode is there twice"},
       {"redis://host?namespace=a:b", "the option namespace must be 1 to 64 letters"},
       {"redis://host?domain=", "the option domain must be 1 to 64 letters"},
+      {"redis://host?domain=..", "and more than dots"},
+      {"redis://host/0/1", "databases are not chosen by number"},
       {"redis://host?timeout_ms=0", "the option timeout_ms must be a number from 10 to 600000"},
       {"redis://host?timeout_ms=1s", "the option timeout_ms must be a number"},
       {"redis://host?tls_ca=/x", "the option tls_ca is for TLS; write rediss://"},

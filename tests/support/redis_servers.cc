@@ -105,6 +105,11 @@ Certificates::Certificates() {
                   directory_.path()));
 }
 
+std::string envoy_program() {
+  const char* const program = std::getenv("ALNAIR_TEST_ENVOY");
+  return program == nullptr ? "" : program;
+}
+
 std::string valkey_server() {
   const char* const named = std::getenv("ALNAIR_TEST_VALKEY");
   return named == nullptr || access(named, X_OK) != 0 ? "" : named;
@@ -276,20 +281,50 @@ void RedisCluster::on_masters(const std::vector<std::string>& command) {
   for (int i = 0; i < masters_; ++i) checked(server(i).command(command));
 }
 
-RedisProxy::RedisProxy(const std::vector<const RedisServer*>& servers) {
+std::vector<std::string> RedisProxy::twemproxy(const std::vector<const RedisServer*>& servers) const {
+  std::ofstream config(directory_ / "proxy.yml", std::ios::trunc);
+  config << fmt::format(
+      "pool:\n  listen: 127.0.0.1:{}\n  redis: true\n  hash: fnv1a_64\n"
+      "  distribution: ketama\n  timeout: 5000\n  servers:\n",
+      port_);
+  for (const RedisServer* server : servers) config << fmt::format("   - {}:1\n", server->address());
+  return {"nutcracker", "-c", directory_ / "proxy.yml", "-a", "127.0.0.1", "-s", std::to_string(server_port()), "-p",
+          directory_ / "pid"};
+}
+
+std::vector<std::string> RedisProxy::envoy(const std::vector<const RedisServer*>& servers) const {
+  std::ofstream config(directory_ / "envoy.yaml", std::ios::trunc);
+  const auto address = [](int port) { return fmt::format("{{socket_address: {{address: 127.0.0.1, port_value: {}}}}}", port); };
+  config << fmt::format(R"(static_resources:
+  listeners:
+  - address: {}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.redis_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProxy
+          stat_prefix: redis
+          settings: {{op_timeout: 5s}}
+          prefix_routes: {{catch_all_route: {{cluster: redis}}}}
+  clusters:
+  - name: redis
+    connect_timeout: 1s
+    type: STATIC
+    lb_policy: RING_HASH
+    load_assignment:
+      cluster_name: redis
+      endpoints:
+      - lb_endpoints:
+)",
+                        address(port_));
+  for (const RedisServer* server : servers) config << fmt::format("        - endpoint: {{address: {}}}\n", address(server->port()));
+  return {envoy_program(), "-c", directory_ / "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "-l", "error"};
+}
+
+RedisProxy::RedisProxy(const std::vector<const RedisServer*>& servers, Kind kind) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     port_ = server_port();
-    {
-      std::ofstream config(directory_ / "proxy.yml", std::ios::trunc);
-      config << fmt::format(
-          "pool:\n  listen: 127.0.0.1:{}\n  redis: true\n  hash: fnv1a_64\n"
-          "  distribution: ketama\n  timeout: 5000\n  servers:\n",
-          port_);
-      for (const RedisServer* server : servers) config << fmt::format("   - {}:1\n", server->address());
-    }
-    const std::string stats = std::to_string(server_port());
-    process_.emplace(std::vector<std::string>{"nutcracker", "-c", directory_ / "proxy.yml", "-a", "127.0.0.1", "-s",
-                                              stats, "-p", directory_ / "pid"});
+    process_.emplace(kind == Kind::kEnvoy ? envoy(servers) : twemproxy(servers));
     bool ended = false;
     eventually([&] {
       try {
@@ -301,7 +336,7 @@ RedisProxy::RedisProxy(const std::vector<const RedisServer*>& servers) {
     });
     if (!ended) return;
   }
-  throw std::runtime_error("nutcracker does not start");
+  throw std::runtime_error("the proxy does not start");
 }
 
 }  // namespace alnair::testing

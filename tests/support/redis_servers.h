@@ -37,6 +37,8 @@ class Certificates {
 
 // The server that ALNAIR_TEST_VALKEY names (tests/run sets it); empty: there is none.
 std::string valkey_server();
+// Likewise ALNAIR_TEST_ENVOY.
+std::string envoy_program();
 
 // Where a server runs: its address, and the command that takes it there (support/private_network.h).
 struct RedisPlace {
@@ -119,14 +121,19 @@ class RedisCluster {
   int masters_;
 };
 
-// twemproxy over some servers.
+// twemproxy or Envoy over some servers.
 class RedisProxy {
  public:
-  explicit RedisProxy(const std::vector<const RedisServer*>& servers);
+  enum class Kind { kTwemproxy, kEnvoy };
+  explicit RedisProxy(const std::vector<const RedisServer*>& servers, Kind kind = Kind::kTwemproxy);
   std::string url() const { return "redis://127.0.0.1:" + std::to_string(port_); }
   void kill() { process_->kill(); }
 
  private:
+  // Writes the configuration; the command line.
+  std::vector<std::string> twemproxy(const std::vector<const RedisServer*>& servers) const;
+  std::vector<std::string> envoy(const std::vector<const RedisServer*>& servers) const;
+
   TemporaryDirectory directory_;
   int port_ = 0;
   std::optional<ChildProcess> process_;
