@@ -5,6 +5,7 @@
 // One thread stores chunks in Redis, one reads stored ones at random (Redis, then the directory), and the flusher does its work. In
 // the end every chunk that Redis took is read back. Prints one line of JSON.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <charconv>
@@ -164,9 +165,11 @@ int main(int argc, char** argv) {
     else
       ++lost;
   }
-  fmt::print("{{\"seconds\": {:.1f}, \"offered\": {}, \"stored\": {}, \"refused\": {}, \"reads\": {}, \"failed_reads\": {}, "
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  fmt::print("{{\"seconds\": {:.1f}, \"cpu_seconds\": {}, \"offered\": {}, \"stored\": {}, \"refused\": {}, \"reads\": {}, \"failed_reads\": {}, "
              "\"evicted_keys\": {}, \"in_redis\": {}, \"only_in_directory\": {}, \"lost\": {}, \"directory_bytes\": {}}}\n",
-             took, offered, stored.size(), refused, reads.load(), failed_reads.load(), evicted_keys(*client), in_redis,
+             took, used.ru_utime.tv_sec + used.ru_stime.tv_sec, offered, stored.size(), refused, reads.load(), failed_reads.load(), evicted_keys(*client), in_redis,
              in_directory, lost, directory->usage().used_bytes);
   cluster->close();
   return lost + failed_reads == 0 ? 0 : 1;

@@ -84,3 +84,12 @@ def table(header: list, rows: list) -> str:
     """Rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def targets(rows: list) -> str:
+    """What is wanted beside what was measured: rows of (what, measured, "≥" or "≤", wanted)."""
+    lines = []
+    for what, measured, relation, wanted in rows:
+        met = measured >= wanted if relation == "≥" else measured <= wanted
+        lines.append([what, f"{measured:.3g}", f"{relation} {wanted:g}", "met" if met else "**missed**"])
+    return table(["target", "measured", "wanted", ""], lines)

@@ -5,11 +5,8 @@ redis-benchmark only counts what arrives: it allocates no values. redis-py pipel
 """
 
 import argparse
-import csv
-import io
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,8 +14,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from measure import machine
+from measure import machine, targets
 from redis.cluster import RedisCluster as RedisPy
+from redis_benchmark import RedisBenchmark
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/support"))
 from redis_servers import RedisCluster  # noqa: E402
@@ -26,11 +24,6 @@ from redis_servers import RedisCluster  # noqa: E402
 PROGRAM = Path(__file__).parents[2] / "build/bench-cpp/bench/bench_redis_get"
 TOTAL = 120_000_000  # bytes of values of a size, about
 BATCH = {4_000: 2_000, 110_000: 256, 1_000_000: 48}  # keys
-
-
-def children_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def key_of(i: int) -> str:
@@ -43,34 +36,6 @@ def alnair(cluster, size, count, seconds, *, check, in_flight):
     result = json.loads(run.stdout)
     assert result["failures"] == 0, result
     return result["values"] / result["seconds"], result["cpu_seconds"] / result["values"]
-
-
-class RedisBenchmark:
-    """redis-benchmark --cluster over as many values of that size as the others read."""
-
-    def __init__(self, cluster, size, count):
-        self._depth = {4_000: 64, 110_000: 8, 1_000_000: 2}[size]
-        self._base = ["redis-benchmark", "--cluster", "-h", "127.0.0.1", "-p", str(cluster.servers[0].port), "-c", "6", "--csv"]
-        self._keys = count // len(cluster.servers)
-        self._rate = 5e8 / size
-        # It marks a node's keys by a tag, and does not set them all: have it set one, and set the others.
-        subprocess.run([*self._base, "-t", "set", "-n", "60", "-d", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       check=True)  # fmt: skip
-        value = os.urandom(size)
-        for server in cluster.servers:
-            (name,) = server.command("KEYS", "key:{*")
-            for i in range(self._keys):
-                server.command("SET", name.replace(b"__rand_int__", b"%012d" % i), value)
-
-    def run(self, seconds):
-        requests = max(100, int(self._rate * seconds))
-        cpu = children_cpu()
-        run = subprocess.run([*self._base, "-P", str(self._depth), "-t", "get", "-r", str(self._keys), "-n", str(requests)],
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)  # fmt: skip
-        cpu = children_cpu() - cpu
-        row = next(row for row in csv.reader(io.StringIO(run.stdout)) if row and row[0] == "GET")
-        self._rate = float(row[1])
-        return self._rate, cpu / requests
 
 
 def redis_py(client, size, count, seconds):
@@ -94,6 +59,19 @@ def batches(cluster, options, count, batches_):
     return json.loads(run.stdout)
 
 
+def targets_of(size: int, rates: dict, cpus: dict) -> list:
+    """What is wanted of a size."""
+    rows = []
+    if size >= 110_000:
+        rows.append((f"{size:,} B: rate, of redis-benchmark's", rates["alnair"] / rates["redis-benchmark"], "≥", 0.9))
+    if size in (4_000, 110_000):
+        rows.append((f"{size:,} B: values per CPU second, of redis-py's", cpus["redis-py"] / cpus["alnair"], "≥",
+                     5 if size == 4_000 else 2))  # fmt: skip
+    for name in ("redis-benchmark", "redis-py"):
+        rows.append((f"{size:,} B: CPU s/GB, of {name}'s", cpus["alnair"] / cpus[name], "≤", 1))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each competitor in each round")
@@ -103,6 +81,7 @@ def main() -> None:
     if not os.access(PROGRAM, os.X_OK):
         sys.exit(f"{PROGRAM} is not built")
     print(machine())
+    wanted = []
     with RedisCluster(3, 0, "--io-threads", "1", node_timeout_ms=60_000) as cluster:
         for size in map(int, options.sizes.split(",")):
             count = TOTAL // size
@@ -123,11 +102,12 @@ def main() -> None:
             reference = statistics.median(rate for rate, _ in rounds["redis-benchmark"])
             print(f"\n{size} bytes, batches of {BATCH[size]}, medians of {options.rounds} rounds of {options.seconds} s")
             print(f"{'':20} {'values/s':>10} {'GB/s':>6} {'of benchmark':>12} {'values/CPU s':>13} {'CPU s/GB':>9}")
-            for name, results in rounds.items():
-                rate = statistics.median(rate for rate, _ in results)
-                cpu = statistics.median(cpu for _, cpu in results)
+            rates, cpus = ({name: statistics.median(each[i] for each in results) for name, results in rounds.items()} for i in (0, 1))
+            for name, rate in rates.items():
+                cpu = cpus[name]
                 print(f"{name:20} {rate:10,.0f} {rate * size / 1e9:6.2f} {rate / reference:12.2f} {1 / cpu:13,.0f} "
                       f"{cpu / size * 1e9:9.2f}")  # fmt: skip
+            wanted += targets_of(size, rates, cpus)
             client.close()
             for server in cluster.servers:
                 server.command("FLUSHALL")
@@ -141,6 +121,11 @@ def main() -> None:
         print(f"\nbatches of 10,000 GETs of 4,000 bytes, a node frozen, timeout_ms={timeout}")
         for name, result in (("healthy", healthy), ("one of three frozen", dead)):
             print(f"{name:20} ms: {result['milliseconds']}   failed: {result['failures']}")
+        slow = sum(each > timeout for each in dead["milliseconds"])
+        wanted.append(("batches with a dead node that took longer than timeout_ms", slow, "≤", 1))
+        wanted.append(("the longest of them, ms", max(dead["milliseconds"]), "≤",
+                       timeout + 2 * max(healthy["milliseconds"])))  # fmt: skip
+    print("\n" + targets(wanted))
 
 
 if __name__ == "__main__":

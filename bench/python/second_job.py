@@ -1,7 +1,8 @@
 """A second job on a fresh node: the first one has left the dataset in a Redis Cluster of three masters on this machine.
 
 Against the same loop over a cold cache from nginx and from versitygw, and against PyTorch's DataLoader over local files in the page
-cache. Decoding excluded, num_workers 0, listing not in the time. That the second job asks S3 for nothing is checked. CPU is the
+cache. And beside what redis-benchmark gets from the same servers, which throws every value away: what the two cores can bring at most,
+whatever the client does with it. Decoding excluded, num_workers 0, listing not in the time. That the second job asks S3 for nothing is checked. CPU is the
 client's, in microseconds an object.
 
 Then the nodes' links are the limit (capped_link.py): four nodes at once, 1 Gbit/s each.
@@ -20,14 +21,17 @@ from typing import Dict
 import servers
 import torch
 from cold_epoch import cold_epoch, make_buckets
-from measure import interleaved, machine, table
+from measure import Measured, interleaved, machine, table, targets
 from peers import Files
+from redis_benchmark import RedisBenchmark
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/support"))
 from redis_servers import RedisCluster  # noqa: E402
 
 CONNECTIONS = 16
+HEADER = 16  # bytes before a chunk in Redis
+THROWN_AWAY = 120_000_000  # bytes of values that redis-benchmark reads again and again
 OBJECTS: Dict[int, int] = {4096: 40_000, 110_000: 8_000}
 OF_VERSITYGW: Dict[int, int] = {4096: 5_000, 110_000: 3_000}  # it takes seconds for these
 
@@ -37,8 +41,13 @@ def local_files(folder: Path, size: int, batch_size: int) -> None:
     assert sum(sum(batch) for batch in loader) == size * len(loader.dataset)
 
 
-def measure_size(size: int, root: Path, options: argparse.Namespace, nginx: str, versitygw) -> list:
-    """Rows of the table."""
+def thrown_away(benchmark: RedisBenchmark, count: int) -> Measured:
+    rate, cpu = benchmark.run(2.0)
+    return Measured(count / rate, count * cpu)
+
+
+def measure_size(size: int, root: Path, options: argparse.Namespace, nginx: str, versitygw) -> tuple:
+    """Rows of the table, and targets."""
     count, few = (int(options.scale * of[size]) for of in (OBJECTS, OF_VERSITYGW))
     bucket = f"objects-{size}-{count}"
     with RedisCluster(3, 0, "--maxmemory", "4gb", node_timeout_ms=60_000) as redis:
@@ -52,29 +61,37 @@ def measure_size(size: int, root: Path, options: argparse.Namespace, nginx: str,
         if versitygw:
             competitors["first job, from versitygw"] = lambda: cold_epoch(
                 f"objects-{size}-{few}", size, few, CONNECTIONS, endpoint_url=versitygw)  # fmt: skip
+        benchmark = RedisBenchmark(redis, size + HEADER, THROWN_AWAY // size)
+        competitors["redis-benchmark, values thrown away"] = lambda: thrown_away(benchmark, count)
         series = interleaved(competitors, options.rounds)
     counts = {name: few if "versitygw" in name else count for name in series}
     rates = {name: each.rate(counts[name]) for name, each in series.items()}
     ours = rates["second job, from Redis"]
-    return [[name, f"{size:,}", f"{rates[name]:,.0f} ±{100 * each.spread():.0f} %", f"{rates[name] * size / 1e6:,.0f}",
+    wanted = [(f"{size:,} B: times a first job {source}", ours / rates[f"first job, {source}"], "≥", times)
+              for source, times in (("from nginx", 1), ("from versitygw", 10)) if f"first job, {source}" in rates]  # fmt: skip
+    rows = [[name, f"{size:,}", f"{rates[name]:,.0f} ±{100 * each.spread():.0f} %", f"{rates[name] * size / 1e6:,.0f}",
              f"{ours / rates[name]:.2f}", f"{1e6 * each.cpu() / counts[name]:.0f}"] for name, each in series.items()]  # fmt: skip
+    return rows, wanted
 
 
 def on_this_machine(options: argparse.Namespace) -> None:
     root = Path(tempfile.mkdtemp(prefix="alnair-bench-s3-"))
     root.chmod(0o755)
-    rows = []
+    rows, wanted_rates = [], []
     try:
         wanted = {size: {int(options.scale * of[size]) for of in (OBJECTS, OF_VERSITYGW)} for size in options.sizes}
         make_buckets(root, wanted)
         gateway = os.environ.get("ALNAIR_TEST_VERSITYGW")
         with servers.nginx(root) as nginx, servers.versitygw(root) if gateway else contextlib.nullcontext() as versitygw:
             for size in options.sizes:
-                rows += measure_size(size, root, options, nginx, versitygw)
+                more, wanted_of_size = measure_size(size, root, options, nginx, versitygw)
+                rows += more
+                wanted_rates += wanted_of_size
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(f"An epoch of a fresh node, medians of {options.rounds}; {machine()}\n")
-    print(table(["", "bytes", "objects/s", "MB/s", "second job is so many times it", "CPU µs/object"], rows), flush=True)
+    print(table(["", "bytes", "objects/s", "MB/s", "second job is so many times it", "CPU µs/object"], rows))
+    print("\n" + targets(wanted_rates), flush=True)
 
 
 def main() -> None:
