@@ -65,6 +65,19 @@ TEST_F(DatasetClusterNodes, TheyDoOnValkey) {
   expect_one_get_an_object(redis.url());
 }
 
+TEST_F(DatasetClusterNodes, TheyDoOnValkeyOverTls) {
+  const std::string program = testing::valkey_server();
+  if (program.empty()) GTEST_SKIP() << "ALNAIR_TEST_VALKEY names no program: run tests/run, which sets it";
+  const testing::Certificates certificates;
+  try {
+    RedisServer one{{.tls = &certificates, .program = program}};
+  } catch (const std::runtime_error&) {
+    GTEST_SKIP() << program << " was built without TLS";
+  }
+  RedisCluster redis{{.tls = &certificates, .program = program}};
+  expect_one_get_an_object(redis.tls_url());
+}
+
 // twemproxy has no scripts of several commands, and so no leases: they come one after the other.
 TEST_F(DatasetClusterNodes, NodesBehindAProxyFindWhatOthersFetched) {
   RedisServer one, two;

@@ -251,7 +251,7 @@ def test_keys_that_say_nothing(source):
         ("usecache", "maybe", "true or false, not 'maybe'"),
         ("hedging", "sometimes", "true or false, not 'sometimes'"),
         ("flush_frequency", 0, "a number of seconds of at least 1, not 0"),
-        ("flush_policy", "next-use", "recency, frequency or next_use, not 'next-use'"),
+        ("flush_policy", "next-use", "one of recency, frequency, next_use, not 'next-use'"),
         ("flush_amount", "lots", "a size such as 1048576, 512MiB or 8G, not 'lots'"),
         ("usecache", 2, "true or false, not 2 (int)"),
         ("memory_limit", "3 elephants", "a size such as 1048576, 512MiB or 8G, not '3 elephants'"),

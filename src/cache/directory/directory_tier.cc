@@ -166,6 +166,11 @@ void DirectoryTier::durable(std::span<const ContentHash> hashes, std::span<bool>
   for (std::size_t i = 0; i < hashes.size(); ++i) durable[i] = answered && state_->options.durable && look->found[i];
 }
 
+bool DirectoryTier::knows_all() {
+  const SegmentTable& table = state_->index->table();
+  return !state_->writer.lost_entries() && table.all().size() < table.slots();
+}
+
 std::string DirectoryTier::identity() {
   const auto identity = std::make_shared<std::string>();
   const bool answered =

@@ -82,6 +82,9 @@ class DurableTier : public Tier {
   // the call. It may leave afterwards, for want of room: see DirectoryOptions::before_drop. Waits.
   virtual void durable(std::span<const ContentHash> hashes, std::span<bool> durable) = 0;
 
+  // Whether contains() and durable() would find every chunk there is: false where there are more than this host can index.
+  virtual bool knows_all() { return true; }
+
   // Names the directory, on all hosts alike; empty: it cannot be told now. Once it is asked for, the directory is marked as one
   // that is relied on: who cannot call before_drop drops nothing there. Waits.
   virtual std::string identity() = 0;
@@ -106,6 +109,7 @@ class DirectoryTier : public DurableTier {
   void flush() override;
   TierUsage usage() const override;
   void durable(std::span<const ContentHash> hashes, std::span<bool> durable) override;
+  bool knows_all() override;
   std::string identity() override;
   void name_chunks(DatasetTag dataset, std::uint64_t version, NamedChunks names) override;
   void unname_chunks(DatasetTag dataset, std::uint64_t version) override;

@@ -129,7 +129,9 @@ void DirectoryWriter::load(const SegmentNonce& nonce, const FileInfo& file) {
 void DirectoryWriter::enter(const SegmentFooter& footer, std::uint64_t file_bytes, std::int64_t created_ns,
                             std::int64_t last_used_ns) {
   const std::size_t lost = index_.add(footer, file_bytes, created_ns, last_used_ns);
-  if (lost > 0) files_.fault(-ENOSPC, "index all chunks of", segment_name(footer.nonce));
+  if (lost == 0) return;
+  lost_entries_ = true;
+  files_.fault(-ENOSPC, "index all chunks of", segment_name(footer.nonce));
 }
 
 bool DirectoryWriter::remove_orphan(const OpenSegmentName& name, const FileInfo& file) {

@@ -85,6 +85,9 @@ class SpreadTier : public DurableTier {
   void tend() override {
     for (const Place& place : places_) place.tier->tend();
   }
+  bool knows_all() override {
+    return std::all_of(places_.begin(), places_.end(), [](const Place& place) { return place.tier->knows_all(); });
+  }
   std::string identity() override {
     std::vector<std::string> all;
     for (const Place& place : places_) all.push_back(place.tier->identity());

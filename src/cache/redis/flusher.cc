@@ -348,8 +348,8 @@ std::vector<ContentHash> Flusher::take_back(std::span<const ContentHash> evictab
   if (missing.empty()) return {};
   directory_->durable(missing, {there.get(), missing.size()});
   missing = without(missing, there.get());
-  // A directory that does not answer may have them all the same.
-  if (missing.empty() || directory_->identity() != vouched_ || !keep_in_redis(*client_, keys_, missing)) return {};
+  // A directory that does not answer, or has more than can be looked up here, may have them all the same.
+  if (missing.empty() || directory_->identity() != vouched_ || !directory_->knows_all() || !keep_in_redis(*client_, keys_, missing)) return {};
   log(LogLevel::kWarning,
       "flusher: {} chunks that Redis might have evicted are not in the shared directory (files of it were removed, or damaged); they are "
       "written again.",
