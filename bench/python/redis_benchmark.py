@@ -12,18 +12,25 @@ class RedisBenchmark:
     """redis-benchmark --cluster over `count` values of that size, of its own: it counts what arrives, and throws it away."""
 
     def __init__(self, cluster, size, count):
-        self._depth = {4_000: 64, 110_000: 8, 1_000_000: 2}[size]
+        self._depth = 64 if size < 10_000 else 8 if size < 500_000 else 2
         self._base = ["redis-benchmark", "--cluster", "-h", "127.0.0.1", "-p", str(cluster.servers[0].port), "-c", "6", "--csv"]
         self._keys = count // len(cluster.servers)
         self._rate = 5e8 / size
-        # It marks a node's keys by a tag, and does not set them all: have it set one, and set the others.
-        subprocess.run([*self._base, "-t", "set", "-n", "60", "-d", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       check=True)  # fmt: skip
+        # It marks a node's keys by a tag, and does not set them all: have it set one, and set the others. Of few requests a node may
+        # get none.
+        while not all(self._name(server) for server in cluster.servers):
+            subprocess.run([*self._base, "-t", "set", "-n", "600", "-d", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                           check=True)  # fmt: skip
         value = os.urandom(size)
         for server in cluster.servers:
-            (name,) = server.command("KEYS", "key:{*")
+            name = self._name(server)
             for i in range(self._keys):
                 server.command("SET", name.replace(b"__rand_int__", b"%012d" % i), value)
+
+    @staticmethod
+    def _name(server):
+        """The key that redis-benchmark has set on this node; None: it has not."""
+        return next(iter(server.command("KEYS", "key:{*__rand_int__")), None)
 
     def run(self, seconds):
         """Values a second, and CPU seconds a value."""
