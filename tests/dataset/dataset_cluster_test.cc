@@ -344,6 +344,7 @@ TEST_F(DatasetClusterNodes, RightsThatAreMissingAreNamedWhenItOpens) {
     EXPECT_NE(error.find("Denied are " + upper + ";"), std::string::npos) << error;
     EXPECT_NE(error.find("'job'"), std::string::npos) << error;
   }
+  EXPECT_NE(error_without("hset", false).find("Denied are HSET;"), std::string::npos);
   EXPECT_NE(error_without("time", false).find("Denied are TIME;"), std::string::npos);
   EXPECT_NE(error_without("getrange", true).find("Denied are GETRANGE;"), std::string::npos);
   EXPECT_EQ(error_without("getrange", false).find("Denied"), std::string::npos) << "only a flusher needs it";

@@ -13,7 +13,7 @@
 namespace alnair {
 
 void check_redis_rights(redis::Client& client, const RedisKeys& keys, bool flushes) {
-  const std::string absent = keys.prefix() + "rights";  // no such key is ever made
+  const std::string absent = keys.prefix() + "rights";  // of no meaning; there for a moment at most
   const std::string digest(40, '0');                    // of no script
   constexpr std::size_t kNoKey = redis::Command::kNoKey;
   std::vector<redis::Command> commands{
@@ -24,6 +24,7 @@ void check_redis_rights(redis::Client& client, const RedisKeys& keys, bool flush
       {.args = {"HKEYS", absent}},
       {.args = {"HDEL", absent, "f"}},
       {.args = {"DEL", absent}},
+      {.args = {"HSET", absent, "f", "v"}},  // and it is deleted below
       {.args = {"EVAL", "return 0", "1", absent}, .key = 3},
       {.args = {"EVALSHA", digest, "1", absent}, .key = 3},
       {.args = {"TIME"}, .key = kNoKey},
@@ -39,6 +40,7 @@ void check_redis_rights(redis::Client& client, const RedisKeys& keys, bool flush
   std::vector<std::string> names;
   for (const redis::Command& command : commands) names.push_back(command.args.front().text);
   const auto results = client.call(std::move(commands));
+  client.run({{.args = {"DEL", absent}}}, [](std::size_t, redis::Result&&) {});
   std::vector<std::string> denied;
   std::string message;
   for (std::size_t i = 0; i < names.size(); ++i) {
