@@ -143,6 +143,13 @@ def _socket(config: Config, content: Mapping[str, Any]) -> str:
     return os.path.join(os.path.dirname(config.share_file), os.path.basename(str(content.get("misses"))))
 
 
+def _owner_of(path: str) -> str:
+    try:
+        return str(os.stat(path).st_uid)
+    except PermissionError:  # the folder is closed, too
+        return str(os.stat(os.path.dirname(path)).st_uid)
+
+
 def _read_share(path: str) -> Optional[Dict[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
@@ -151,7 +158,7 @@ def _read_share(path: str) -> Optional[Dict[str, Any]]:
         return None
     except PermissionError:
         raise ConfigError(
-            f"{path}: belongs to user {os.stat(path).st_uid} and cannot be read by user {os.geteuid()}; start the daemon with "
+            f"{path}: belongs to user {_owner_of(path)} and cannot be read by user {os.geteuid()}; start the daemon with "
             "--owner or --mode"
         ) from None
     except ValueError as error:

@@ -94,6 +94,15 @@ class ServiceTest : public ::testing::Test {
   std::string token_;
 };
 
+TEST_F(ServiceTest, RegistrationsThatComeOneAfterTheOtherShareAListingHoweverShort) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 20; ++i) ids.push_back(register_job().job.record.id);
+  for (const std::string& id : ids) EXPECT_EQ(ended(id).record.state, JobState::kReady);
+  EXPECT_EQ(listings_->begun(), 1u);
+  ended(register_job().job.record.id);
+  EXPECT_EQ(listings_->begun(), 2u) << "who comes later sees what has changed since";
+}
+
 TEST_F(ServiceTest, ASessionLivesAsLongAsItIsUsed) {
   EXPECT_EQ(clients_->client_of(token_), "alice");
   now_ += 99s;

@@ -241,6 +241,8 @@ def test_a_dataset_is_warmed_checked_and_evicted(start_manager, redis, s3_auth):
     assert work("warm", {"keys": KEYS[:1]})["copied_bytes"] == len(content_of(KEYS[0]))
     everything = sum(len(content_of(key)) for key in KEYS)
     assert work("warm")["cached_bytes"] == everything and gets(manager) == len(KEYS)
+    cached = lambda: manager.call("GET", dataset, token=token).json["cached"]["redis_bytes"]  # noqa: E731
+    wait_for(lambda: cached() == everything, "the count of it")
     chunk = next(key for server in redis.servers[:3] for key in server.command("KEYS", "alnair:alice:" + "?" * 64))
     [holder] = [server for server in redis.servers[:3] if chunk in server.command("KEYS", "*")]
     value = holder.command("GET", chunk)
@@ -253,6 +255,7 @@ def test_a_dataset_is_warmed_checked_and_evicted(start_manager, redis, s3_auth):
     assert manager.call("POST", dataset + "/evict", {}, token).problem == "dataset-pinned"
     manager.call("POST", dataset + "/pin", {"minutes": 0}, token)
     work("evict")
+    wait_for(lambda: cached() == 0, "the count of nothing")
     assert [server.command("KEYS", "alnair:alice:" + "?" * 64) for server in redis.servers[:3]] == [[], [], []]
     slow = manager.call("POST", dataset + "/warm", {"bytes_per_s": 1}, token)
     assert slow.status == 202 and manager.call("POST", dataset + "/check", {}, token).problem == "dataset-busy"

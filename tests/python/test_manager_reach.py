@@ -9,11 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import alnair
+import alnair._manager
+import manager_process
 import pytest
 from conftest import KEYS, content_of
 from manager_process import ALICE, PASSWORD, die_with_parent, wait_for
@@ -353,6 +356,40 @@ def test_what_scripts_read_reaches_the_manager_by_way_of_the_daemon(start_manage
     manager.start()
     assert dataset()["use"] == found["use"] and dataset()["cached"]["bytes"] == BYTES
     pod.daemon.send_signal(signal.SIGTERM)
+
+
+# A share file that the script's user cannot read.
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_a_share_file_that_cannot_be_read_names_both_users(closed):
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "share").mkdir()
+        path = directory / "share" / "resnet.json"
+        path.write_text("{}")
+        path.chmod(0o600 if closed == "file" else 0o644)
+        directory.chmod(0o755)
+        (directory / "share").chmod(0o755 if closed == "file" else 0o700)
+        shutil.copy(manager_process.binary(), directory / "alnair-manager")
+        asked = subprocess.run([directory / "alnair-manager", "client", "--wait-ready", "resnet"], user=nobody, capture_output=True,
+                               text=True, env={"ALNAIR_SHARE_DIR": str(directory / "share"), "ALNAIR_WAIT": "1"}, timeout=60)  # fmt: skip
+        assert asked.returncode == 1 and f"cannot be read by user {nobody}" in asked.stderr, asked.stderr
+        read, write = os.pipe()
+        if (child := os.fork()) == 0:
+            os.setuid(nobody)
+            try:
+                alnair._manager._read_share(str(path))
+            except alnair.ConfigError as error:
+                os.write(write, str(error).encode())
+            os._exit(0)
+        os.close(write)
+        os.waitpid(child, 0)
+        with os.fdopen(read) as told:
+            message = told.read()
+        assert f"{path}: belongs to user 0 and cannot be read by user {nobody}" in message, message
 
 
 # Client certificates, of the daemon and of scripts.

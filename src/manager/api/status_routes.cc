@@ -17,7 +17,7 @@ struct Totals {
 
 Totals totals(Services& services) {
   Totals sum;
-  for (const JobView& job : services.jobs.list("")) ++sum.jobs[to_string(job.record.state)];
+  for (const auto& [state, count] : services.jobs.states()) sum.jobs[to_string(state)] = count;
   for (const ClientInfo& client : services.clients.list()) {
     ++sum.clients;
     sum.sessions += client.sessions;

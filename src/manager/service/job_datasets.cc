@@ -113,11 +113,16 @@ void Jobs::evict_for_good(const DatasetRecord& record) {
 void Jobs::worked(const std::string& dataset, const CopyStatus& status) {
   if (status.whole && status.work != Work::kEvict) return looked(dataset, status);
   const std::lock_guard lock(mutex_);
-  looks_[dataset].wanted = true;
+  looks_[dataset] = {.wanted = true};  // at once
   const auto found = datasets_.find(dataset);
-  if (found == datasets_.end() || status.work != Work::kCopy) return;
-  found->second.redis_bytes = std::max(found->second.redis_bytes, status.redis_bytes);
-  found->second.directory_bytes = std::max(found->second.directory_bytes, status.directory_bytes);
+  if (found == datasets_.end()) return;
+  DatasetRecord& record = found->second;
+  if (status.work == Work::kCopy) {
+    record.redis_bytes = std::max(record.redis_bytes, status.redis_bytes);
+    record.directory_bytes = std::max(record.directory_bytes, status.directory_bytes);
+  } else if (status.work == Work::kEvict && status.whole) {  // but for what it has in common with others
+    record.redis_bytes = record.directory_bytes = 0;
+  }
 }
 
 void Jobs::looked(const std::string& dataset, const CopyStatus& status) {

@@ -372,6 +372,13 @@ std::vector<JobView> Jobs::list(const std::string& client) const {
   return views;
 }
 
+std::map<JobState, std::uint64_t> Jobs::states() const {
+  std::map<JobState, std::uint64_t> counts;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, job] : jobs_) ++counts[job.record.state];
+  return counts;
+}
+
 void Jobs::sweep() {
   std::vector<std::string> ended;
   {

@@ -94,6 +94,7 @@ class Jobs {
 
   JobView get(const std::string& id) const;                    // Problem: 404
   std::vector<JobView> list(const std::string& client) const;  // "": of all clients
+  std::map<JobState, std::uint64_t> states() const;            // how many are in each, of all clients
 
   struct DatasetView {
     DatasetRecord record;

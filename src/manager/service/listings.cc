@@ -1,5 +1,6 @@
 #include "manager/service/listings.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "alnair/core/error.h"
@@ -8,12 +9,22 @@
 #include "dataset/registration.h"
 
 namespace alnair::manager {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// Registrations that are sent at once arrive one after the other: a listing waits until so long nobody has joined it, at most so long.
+constexpr std::chrono::milliseconds kGather{50}, kGatherAtMost{1'000};
+
+}  // namespace
 
 struct Listings::Listing {
   std::string client;
   Datasource datasource;
   std::map<std::string, Done> waiters;  // guarded by Listings::mutex_
   bool started = false;                 // likewise
+  const SteadyClock::time_point asked = SteadyClock::now();
+  SteadyClock::time_point joined = asked;  // by the last waiter; guarded by Listings::mutex_
   std::atomic<std::uint64_t> objects{0}, bytes{0};
   std::atomic<bool> cancelled{false};
 };
@@ -46,9 +57,10 @@ void Listings::start(const std::string& key, const std::string& waiter, const st
     listing->client = client;
     listing->datasource = datasource;
     queue_.push_back(key);
-    changed_.notify_one();
+    changed_.notify_all();
   }
   listing->waiters[waiter] = std::move(done);
+  listing->joined = SteadyClock::now();
 }
 
 void Listings::forget(const std::string& key, const std::string& waiter) {
@@ -91,6 +103,9 @@ void Listings::work() {
     if (found == listings_.end() || std::exchange(found->second->started, true))
       continue;  // cancelled, or queued twice
     const std::shared_ptr<Listing> listing = found->second;
+    const auto start = [&] { return std::min(listing->joined + kGather, listing->asked + kGatherAtMost); };
+    while (!stopping_ && !listing->cancelled && SteadyClock::now() < start()) changed_.wait_until(lock, start());
+    if (stopping_) return;
     lock.unlock();
     run(key, *listing);
     lock.lock();
