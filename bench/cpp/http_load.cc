@@ -3,9 +3,11 @@
 //
 //   bench_http_load PORT CONNECTIONS RATE SECONDS FILE
 //
-// FILE: whole requests, each after a line with its number of bytes; sent in turn, again and again. Prints one line of JSON.
+// FILE: whole requests, each after a line with its number of bytes and its kind; sent in turn, again and again. Prints one line of
+// JSON: of each kind, how many answers of each status came, and how long they took.
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -30,15 +32,26 @@ struct Connection {
   int socket = -1;
   bool busy = false;
   Clock::time_point due;
+  std::string kind;
   std::string received;
 };
 
-std::vector<std::string> read_requests(const char* path) {
+struct Request {
+  std::string kind;
+  std::string text;
+};
+
+struct Answers {
+  std::vector<double> latencies;  // ms
+  std::map<int, int> statuses;
+};
+
+std::vector<Request> read_requests(const char* path) {
   std::ifstream file(path);
-  std::vector<std::string> requests;
+  std::vector<Request> requests;
   for (std::string line; std::getline(file, line);) {
-    requests.emplace_back(std::strtoul(line.c_str(), nullptr, 10), '\0');
-    file.read(requests.back().data(), static_cast<std::streamsize>(requests.back().size()));
+    requests.push_back({line.substr(line.find(' ') + 1), std::string(std::strtoul(line.c_str(), nullptr, 10), '\0')});
+    file.read(requests.back().text.data(), static_cast<std::streamsize>(requests.back().text.size()));
   }
   return requests;
 }
@@ -73,7 +86,7 @@ int main(int argc, char** argv) {
   if (argc != 6) return fmt::print(stderr, "expected PORT CONNECTIONS RATE SECONDS FILE\n"), 2;
   const int port = std::atoi(argv[1]), count = std::atoi(argv[2]);
   const double rate = std::atof(argv[3]), seconds = std::atof(argv[4]);
-  const std::vector<std::string> requests = read_requests(argv[5]);
+  const std::vector<Request> requests = read_requests(argv[5]);
   const rlimit files{65'536, 65'536};
   setrlimit(RLIMIT_NOFILE, &files);
 
@@ -88,15 +101,15 @@ int main(int argc, char** argv) {
     idle.push_back(i);
   }
 
-  std::vector<double> latencies;
-  std::map<int, int> statuses;
+  std::map<std::string, Answers> answers;  // by kind
+  std::size_t answered = 0;
   std::deque<Clock::time_point> waiting;  // due, and no connection is free
   const auto start = Clock::now(), end = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   std::size_t next = 0, sent = 0, lost = 0;
   const auto due = [&](std::size_t n) {
     return start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(static_cast<double>(n) / rate));
   };
-  while (latencies.size() + lost < sent || due(next) < end) {
+  while (answered + lost < sent || due(next) < end) {
     const auto now = Clock::now();
     if (now > end + std::chrono::seconds(10)) break;
     for (; due(next) <= now && due(next) < end; ++next) waiting.push_back(due(next));
@@ -106,7 +119,8 @@ int main(int argc, char** argv) {
       connection.due = waiting.front();
       waiting.pop_front();
       connection.busy = true;
-      const std::string& request = requests[sent++ % requests.size()];
+      const auto& [kind, request] = requests[sent++ % requests.size()];
+      connection.kind = kind;
       if (send(connection.socket, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) ++lost;
     }
     epoll_event events[256];
@@ -118,24 +132,31 @@ int main(int argc, char** argv) {
       if (got <= 0) {
         epoll_ctl(poll, EPOLL_CTL_DEL, connection.socket, nullptr);
         if (connection.busy) ++lost;
-        ++statuses[0];
+        ++answers[connection.kind].statuses[0];
         continue;
       }
       connection.received.append(block, static_cast<std::size_t>(got));
       if (const int status = status_of(connection.received); status != 0) {
-        ++statuses[status];
-        latencies.push_back(std::chrono::duration<double, std::milli>(Clock::now() - connection.due).count());
+        ++answered;
+        ++answers[connection.kind].statuses[status];
+        answers[connection.kind].latencies.push_back(std::chrono::duration<double, std::milli>(Clock::now() - connection.due).count());
         connection.received.clear();
         connection.busy = false;
         idle.push_back(events[i].data.u64);
       }
     }
   }
-  std::sort(latencies.begin(), latencies.end());
-  std::string by_status;
-  for (const auto& [status, times] : statuses) by_status += fmt::format("{}\"{}\": {}", by_status.empty() ? "" : ", ", status, times);
-  fmt::print("{{\"requests\": {}, \"per_s\": {:.0f}, \"p50_ms\": {:.2f}, \"p99_ms\": {:.2f}, \"max_ms\": {:.2f}, \"statuses\": {{{}}}}}\n",
-             latencies.size(), static_cast<double>(latencies.size()) / seconds, percentile(latencies, 0.5), percentile(latencies, 0.99),
-             percentile(latencies, 1), by_status);
+  std::vector<std::string> kinds;
+  for (auto& [kind, of_kind] : answers) {
+    auto& [latencies, statuses] = of_kind;
+    std::sort(latencies.begin(), latencies.end());
+    std::vector<std::string> by_status;
+    for (const auto& [status, times] : statuses) by_status.push_back(fmt::format("\"{}\": {}", status, times));
+    kinds.push_back(fmt::format(
+        "\"{}\": {{\"requests\": {}, \"per_s\": {:.0f}, \"p50_ms\": {:.2f}, \"p99_ms\": {:.2f}, \"max_ms\": {:.2f}, \"statuses\": {{{}}}}}",
+        kind, latencies.size(), static_cast<double>(latencies.size()) / seconds, percentile(latencies, 0.5),
+        percentile(latencies, 0.99), percentile(latencies, 1), fmt::join(by_status, ", ")));
+  }
+  fmt::print("{{{}}}\n", fmt::join(kinds, ", "));
   return 0;
 }
