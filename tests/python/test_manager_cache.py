@@ -357,18 +357,19 @@ def test_the_directory_keeps_what_live_jobs_and_pins_name(tmp_path, start_manage
     manager = start_manager(backup_dir=backup)
     token = manager.connect(s3_auth)
     jobs, names, segments = {}, {}, {}
-    for use in ("live", "pinned", "unused"):
+    for use in ("live", "pinned", "recent", "unused"):
         bucket = s3_server.root / use
         bucket.mkdir()
         for number in range(3):
             (bucket / str(number)).write_bytes(os.urandom(1000))
         known = files(".names"), files(".segment")
-        jobs[use] = ready(manager, manager.call("POST", "/v1/jobs", {"name": use, "datasource": {"bucket": use}, **NOW}, token).json)
+        qos = {**NOW["qos"], "durabilityindisk": 0 if use == "unused" else 1440}
+        jobs[use] = ready(manager, manager.call("POST", "/v1/jobs", {"name": use, "datasource": {"bucket": use}, "qos": qos}, token).json)
         (names[use],) = wait_for(lambda known=known: files(".names") - known[0], f"the names of {use}")
         segments[use] = files(".segment") - known[1]
         assert segments[use]
     manager.call("POST", f"/v1/datasets/{jobs['pinned']['dataset']}/pin", {"minutes": 60}, token)
-    for use in ("pinned", "unused"):
+    for use in ("pinned", "recent", "unused"):
         manager.call("DELETE", f"/v1/jobs/{jobs[use]['id']}", token=token)
     assert manager.stop() == 0
     long_ago = time.time() - 3 * 24 * 3600
@@ -378,10 +379,11 @@ def test_the_directory_keeps_what_live_jobs_and_pins_name(tmp_path, start_manage
     names["pinned"].unlink()  # as another host's collector may have
     manager.start()
     wait_for(lambda: not names["unused"].exists() and not segments["unused"] & files(".segment"), "the collector")
-    assert names["live"].stat().st_mtime > long_ago + 3600
+    for use in ("live", "recent"):
+        assert names[use].stat().st_mtime > long_ago + 3600, use
     wait_for(names["pinned"].exists, "the names of what is pinned")
     assert names["pinned"].read_bytes() == pinned
-    assert segments["live"] | segments["pinned"] <= files(".segment")
+    assert segments["live"] | segments["pinned"] | segments["recent"] <= files(".segment")
 
 
 def test_a_single_pass_job_reads_the_cache_and_fills_nothing(start_manager, redis, s3_auth):

@@ -93,12 +93,12 @@ def test_an_object_that_is_overwritten_is_served_from_the_cache_if_it_is_there(s
 def test_without_a_cache_only_what_is_prefetched_is_kept(s3, tmp_path):
     pytest.importorskip("torch")
     keys = [f"{number:02}.bin" for number in range(60)]
-    folder = s3.root / "large"
+    folder = s3.root / "uncached"
     folder.mkdir()
     for key in keys:
         (folder / key).write_bytes(key.encode() * 40_000)  # 240 kB
     arguments = {"usecache": False, "memory_limit": "16MiB"}
-    dataset = AlnairJobDataset(source="s3://large", **arguments)
+    dataset = AlnairJobDataset(source="s3://uncached", **arguments)
     before = alnair.stats()["s3_get_object"]
     loader = alnair.AlnairJobDataLoader(dataset, batch_size=4, shuffle=True, collate_fn=list)
     for epoch in range(1, 3):
