@@ -219,7 +219,10 @@ TEST_F(SpillTest, ADamagedRecordIsFoundByOneHostAndNoOther) {
   ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0], chunks[0].hash);
   EXPECT_EQ(count_hits(*one, chunks), 19u);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(count_hits(*two, chunks), 19u);
+  int in_a_row = 0;  // it has the damaged file open, then misses until it looks at the directory again, which it does in moderation
+  for (; in_a_row < 4 && std::chrono::steady_clock::now() < deadline; std::this_thread::sleep_for(5ms))
+    in_a_row = count_hits(*two, chunks) == 19 ? in_a_row + 1 : 0;
+  EXPECT_EQ(in_a_row, 4);
   EXPECT_EQ(count_hits(*open_spill(host(3)), chunks), 19u);
   EXPECT_EQ(metrics().value(TierId::kSpill, TierCounter::kCorrupt), corrupt + 1);
 }

@@ -83,7 +83,12 @@ TEST_F(PrefetcherTest, BoundsWhatIsOnItsWay) {
   prefetcher.set_order(std::vector<std::uint64_t>(2000, 0), 1 << 20);
   wait_for(Prefetcher::kMaxInFlight);
   EXPECT_EQ(settled().size(), Prefetcher::kMaxInFlight);
-  for (int i = 0; i < 100; ++i) landings_[static_cast<std::size_t>(i)]();
+  std::vector<std::function<void()>> landings;
+  {
+    const std::lock_guard lock(mutex_);
+    landings.assign(landings_.begin(), landings_.begin() + 100);
+  }
+  for (const auto& land : landings) land();
   EXPECT_GT(wait_for(Prefetcher::kMaxInFlight + 1).size(), Prefetcher::kMaxInFlight);
   EXPECT_LE(settled().size(), Prefetcher::kMaxInFlight + 100);
 }
