@@ -5,7 +5,6 @@
 //   bench_directory_tier [DIRECTORY [MIB]]     default: the temporary directory, 256
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "cache/directory/directory_tier.h"
+#include "cpu_seconds.h"
 
 namespace {
 
@@ -32,15 +32,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRuns = 5;
 constexpr std::size_t kThreads = 8;  // as many as the tier reads with
-
-double cpu_seconds() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](timeval time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 void drop_cached_pages(const std::string& directory) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {

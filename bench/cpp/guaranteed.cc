@@ -5,7 +5,6 @@
 // One thread stores chunks in Redis, one reads stored ones at random (Redis, then the directory), and the flusher does its work. In
 // the end every chunk that Redis took is read back. Prints one line of JSON.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <atomic>
 #include <charconv>
@@ -20,6 +19,7 @@
 #include "cache/directory/spill_tier.h"
 #include "cache/redis/cluster_over_redis.h"
 #include "cache/redis/flusher.h"
+#include "cpu_seconds.h"
 
 namespace {
 
@@ -165,11 +165,9 @@ int main(int argc, char** argv) {
     else
       ++lost;
   }
-  rusage used{};
-  getrusage(RUSAGE_SELF, &used);
-  fmt::print("{{\"seconds\": {:.1f}, \"cpu_seconds\": {}, \"offered\": {}, \"stored\": {}, \"refused\": {}, \"reads\": {}, \"failed_reads\": {}, "
+  fmt::print("{{\"seconds\": {:.1f}, \"cpu_seconds\": {:.1f}, \"offered\": {}, \"stored\": {}, \"refused\": {}, \"reads\": {}, \"failed_reads\": {}, "
              "\"evicted_keys\": {}, \"in_redis\": {}, \"only_in_directory\": {}, \"lost\": {}, \"directory_bytes\": {}}}\n",
-             took, used.ru_utime.tv_sec + used.ru_stime.tv_sec, offered, stored.size(), refused, reads.load(), failed_reads.load(), evicted_keys(*client), in_redis,
+             took, cpu_seconds(), offered, stored.size(), refused, reads.load(), failed_reads.load(), evicted_keys(*client), in_redis,
              in_directory, lost, directory->usage().used_bytes);
   cluster->close();
   return lost + failed_reads == 0 ? 0 : 1;

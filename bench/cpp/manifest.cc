@@ -3,7 +3,6 @@
 //
 //   bench_manifest [objects] [rounds]
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 
 #include "alnair/catalog/catalog.h"
 #include "alnair/dataset/manifest.h"
+#include "cpu_seconds.h"
 #include "dataset/manifest/diff.h"
 #include "dataset/manifest/encoder.h"
 
@@ -28,12 +28,7 @@ struct Cost {
 };
 
 Cost now() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return {seconds(usage.ru_utime) + seconds(usage.ru_stime),
+  return {cpu_seconds(),
           std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count()};
 }
 

@@ -4,7 +4,6 @@
 //   bench_naming DIRECTORY CHUNKS
 //
 // Prints seconds and CPU seconds of both, and the bytes of the file.
-#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdio>
@@ -13,17 +12,11 @@
 #include <thread>
 
 #include "cache/directory/spill_tier.h"
+#include "cpu_seconds.h"
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double cpu_seconds() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
 
 std::uint64_t bytes_of_names(const std::filesystem::path& directory) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))

@@ -4,7 +4,6 @@
 //
 // The rounds of the two are interleaved; medians are printed, one row a chunk size.
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include <fmt/format.h>
 
 #include "cache/memory/node_memory.h"
+#include "cpu_seconds.h"
 
 namespace {
 
@@ -29,13 +29,6 @@ using Clock = std::chrono::steady_clock;
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-double cpu_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
 struct Rate {

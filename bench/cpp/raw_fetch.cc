@@ -3,7 +3,6 @@
 //   bench_raw_fetch BUCKET MAX_CONNECTIONS     endpoint and credentials from the environment
 //
 // Prints objects, bytes, seconds, CPU seconds; listing and start-up are in neither time.
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,17 +14,7 @@
 #include <vector>
 
 #include "alnair/source/s3_source.h"
-
-namespace {
-
-double cpu_seconds() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-}  // namespace
+#include "cpu_seconds.h"
 
 int main(int argc, char** argv) {
   if (argc != 3) return std::fputs("usage: bench_raw_fetch BUCKET MAX_CONNECTIONS\n", stderr), 2;

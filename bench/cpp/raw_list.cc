@@ -3,13 +3,13 @@
 //   bench_raw_list BUCKET     endpoint and credentials from the environment
 //
 // Prints objects, seconds, CPU seconds.
-#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdio>
 #include <vector>
 
 #include "alnair/source/s3_source.h"
+#include "cpu_seconds.h"
 
 int main(int argc, char** argv) {
   if (argc != 2) return std::fputs("usage: bench_raw_list BUCKET\n", stderr), 2;
@@ -19,10 +19,6 @@ int main(int argc, char** argv) {
   const std::string everything;
   source->list({&everything, 1}, [&](std::vector<alnair::ObjectInfo>&& page) { objects += page.size(); }, {});
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  const double cpu = static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-                     static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-  std::printf("%zu %.6f %.6f\n", objects, seconds, cpu);
+  std::printf("%zu %.6f %.6f\n", objects, seconds, cpu_seconds());
   return 0;
 }

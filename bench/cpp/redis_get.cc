@@ -5,7 +5,6 @@
 //   value bench_redis_get URL batches COUNT BATCHES                       milliseconds of each batch of COUNT keys
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sys/resource.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "alnair/core/hash.h"
+#include "cpu_seconds.h"
 #include "redis/client.h"
 
 namespace {
@@ -24,15 +24,6 @@ using namespace alnair::redis;
 using std::chrono::steady_clock;
 
 std::string key_of(std::uint64_t i) { return fmt::format("alnair:bench:{:016x}", i * 0x9e3779b97f4a7c15u); }
-
-double cpu_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 double since(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();

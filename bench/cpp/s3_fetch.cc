@@ -5,7 +5,6 @@
 // Keys come from the environment (AWS_ACCESS_KEY_ID...). Reads go over the objects in turn until the time is
 // up.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -14,19 +13,11 @@
 #include <vector>
 
 #include "alnair/source/s3_source.h"
+#include "cpu_seconds.h"
 
 namespace {
 
 using alnair::ObjectInfo;
-
-double cpu_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // Keeps `in_flight` reads going; each that ends starts the next.
 class Reader {

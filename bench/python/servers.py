@@ -14,6 +14,8 @@ from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "alnair-bench", "not-a-secret-outside-this-machine"
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what a benchmark has made is removed, as at Ctrl-C
+
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

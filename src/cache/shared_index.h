@@ -60,8 +60,8 @@ class SharedIndex {
   using IsStale = std::function<bool(std::uint32_t segment)>;
   bool insert(const ContentHash& hash, Location place, const IsStale& is_stale);
 
-  // Forgets the entry if it is there.
-  bool erase(const ContentHash& hash, Location place);  // whether it was there
+  // Forgets the entry; whether it was there.
+  bool erase(const ContentHash& hash, Location place);
 
   // Sets the entry's mark; true if the entry is there and had none.
   bool mark(const ContentHash& hash, Location place);

@@ -1,11 +1,10 @@
 """Datasets many times as large as the cache: each object is fetched once an epoch, counted by the server."""
 
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from alnair import AlnairJobDataset
+from http_servers import QuietHandler, Server
 
 torch = pytest.importorskip("torch")
 from alnair import AlnairJobDataLoader  # noqa: E402
@@ -13,27 +12,15 @@ from alnair import AlnairJobDataLoader  # noqa: E402
 OBJECTS, SIZE, MEMORY = 800, 110_000, 8 << 20
 
 
-class Counting(ThreadingHTTPServer):
+class Counting(Server):
     """An S3 server with objects of random-looking bytes, which counts GETs by key."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.gets = Counter()
-        self.lock = threading.Lock()
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
+class Handler(QuietHandler):
     def do_GET(self):
         if "list-type" in self.path:
             entries = "".join(
@@ -52,9 +39,6 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", '"1"')
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 def content(key):

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import die_with_parent
+from http_servers import QuietHandler, Server
 
 LIMIT = 8
 PROCESSES = 4
@@ -24,34 +24,22 @@ assert dataset.mload(dataset.keys) == [b"x"] * len(dataset.keys)
 """
 
 
-class Counting(ThreadingHTTPServer):
+class Counting(Server):
     """An S3 server with 400 objects in each folder, which counts what is going on at once. Those below hung/ never come."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.lock = threading.Lock()
+        super().__init__(Handler)
         self.now = {"connections": 0, "requests": 0}
         self.most = dict(self.now)
         self.released = threading.Event()
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def count(self, what, difference):
         with self.lock:
             self.now[what] += difference
             self.most[what] = max(self.most[what], self.now[what])
 
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
+class Handler(QuietHandler):
     def setup(self):
         super().setup()
         self.server.count("connections", 1)
@@ -85,9 +73,6 @@ class Handler(BaseHTTPRequestHandler):
             for i in range(400)
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture

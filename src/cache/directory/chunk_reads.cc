@@ -97,7 +97,7 @@ std::vector<std::span<PlacedRead>> group_reads(std::span<PlacedRead> reads) {
 }
 
 DamagedChunks read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
-                const OpenChunks& open_chunks) {
+                         const OpenChunks& open_chunks) {
   std::vector<Part> parts;
   if (reads[0].open.file != nullptr) {
     for (PlacedRead& read : reads) {

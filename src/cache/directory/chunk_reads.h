@@ -34,6 +34,6 @@ struct DamagedChunks {
 // Reads one group, and checks every chunk against its hash. What cannot be had is not found; damaged chunks
 // are counted, forgotten, and returned. Blocks.
 DamagedChunks read_group(std::span<PlacedRead> reads, SegmentFiles& files, DirectoryIndex& index,
-                const OpenChunks& open_chunks);
+                         const OpenChunks& open_chunks);
 
 }  // namespace alnair

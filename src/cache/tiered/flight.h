@@ -30,6 +30,7 @@ struct Flight {
   std::chrono::steady_clock::time_point next_look{};  // while another node fetches it: when to ask Redis again
   std::vector<Waiter> waiters;
 };
+
 // Whose look-ahead it is, and nobody's read; else 0. The cache's mutex is held.
 inline DatasetTag ahead_of(const Flight& flight) {
   DatasetTag ahead = 0;

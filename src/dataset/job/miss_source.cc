@@ -135,7 +135,8 @@ class Asker : public std::enable_shared_from_this<Asker> {
     if (hashes.empty() || directory == nullptr) return;
     const std::unique_ptr<bool[]> present(new bool[hashes.size()]());
     directory->contains(hashes, {present.get(), hashes.size()});
-    if (!std::all_of(present.get(), present.get() + hashes.size(), std::identity())) directory->durable(hashes, {present.get(), hashes.size()});
+    const bool all = std::all_of(present.get(), present.get() + hashes.size(), std::identity());
+    if (!all) directory->durable(hashes, {present.get(), hashes.size()});
   }
 
   void read(const WantedPtr& wanted, const std::vector<json>& places) {

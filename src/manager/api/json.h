@@ -1,7 +1,9 @@
 // Answers in JSON.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "manager/http/message.h"
 
@@ -19,6 +21,10 @@ inline Response no_content() {
   Response response;
   response.status = 204;
   return response;
+}
+
+inline nlohmann::json number_or_null(const std::optional<std::uint64_t>& number) {
+  return number ? nlohmann::json(*number) : nlohmann::json(nullptr);
 }
 
 }  // namespace alnair::manager

@@ -59,8 +59,6 @@ json jobs(const std::vector<JobView>& all, const UsageTotals& usage) {
   return {{"total", all.size()}, {"states", states}, {"shown", shown}};
 }
 
-json number_or_null(const std::optional<std::uint64_t>& number) { return number ? json(*number) : json(nullptr); }
-
 json datasets(const std::vector<Jobs::DatasetView>& all) {
   std::uint64_t bytes = 0;
   for (const auto& dataset : all) bytes += dataset.record.bytes;

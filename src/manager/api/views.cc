@@ -1,5 +1,6 @@
 #include "manager/api/views.h"
 
+#include "manager/api/json.h"
 #include "manager/records/json.h"
 
 namespace alnair::manager {
@@ -109,7 +110,7 @@ json to_json(const Jobs::DatasetView& dataset) {
           {"bytes", record.bytes},
           {"jobs", dataset.jobs},
           {"cached", cached(dataset)},
-          {"capacity_bytes", dataset.capacity_bytes ? json(*dataset.capacity_bytes) : json(nullptr)},
+          {"capacity_bytes", number_or_null(dataset.capacity_bytes)},
           {"use", to_json(record.use)},
           {"copy", dataset.copy ? to_json(*dataset.copy) : json(nullptr)},
           {"last_use_ms", record.last_use_ms},

@@ -118,8 +118,8 @@ class Jobs {
   void cancel_work(const std::string& id);  // Problem: 404
   // Evicts datasets that no job has used for durabilityindisk minutes and that are not pinned. Returns their ids.
   std::vector<std::string> collect();
-  // Says in the directory that the chunks of datasets that live jobs use or have used lately, or that are pinned, are to stay. Waits. Throws only what
-  // `interrupt` throws.
+  // Says in the directory that the chunks of datasets that live jobs use or have used lately, or that are pinned, are to stay. Waits.
+  // Throws only what `interrupt` throws.
   void name_chunks(const Interrupt& interrupt);
 
   void sweep();  // deregisters jobs whose grace has ended

@@ -43,8 +43,8 @@ class Listings {
   Listings(std::shared_ptr<Catalog> catalog, OpenSource open_source, std::size_t threads);
   ~Listings();  // as stop()
 
-  // Begins or joins the listing `key`, which starts a moment later, when nobody else has joined it; `done` runs once, on a thread of this object, unless stop() or forget() comes
-  // first. `waiter` names who asks.
+  // Begins or joins the listing `key`, which starts a moment later, when nobody else has joined it; `done` runs once, on a thread of
+  // this object, unless stop() or forget() comes first. `waiter` names who asks.
   void start(const std::string& key, const std::string& waiter, const std::string& client, const Datasource& datasource,
              Done done);
   // A listing that nobody waits for any more is cancelled.
