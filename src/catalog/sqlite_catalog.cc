@@ -19,11 +19,11 @@
 #include "cache/private_directory.h"
 #include "catalog/abandonable_catalog.h"
 #include "catalog/catalog_file.h"
-#include "catalog/file_system.h"
 #include "catalog/hash_writer.h"
 #include "catalog/manifest_files.h"
 #include "catalog/sqlite_catalog.h"
 #include "core/fork.h"
+#include "core/host.h"
 #include "core/log.h"
 #include "core/metrics.h"
 

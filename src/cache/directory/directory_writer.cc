@@ -211,7 +211,7 @@ DirectoryWriter::Open DirectoryWriter::create(DatasetTag dataset, std::uint64_t 
   const std::uint64_t node = index_.table().shared().node;
   LockFile::Guard owner = share_.own(nonce);
   int error = 0;
-  auto segment = OpenSegment::create(files_, nonce, node, dataset, bytes, error);
+  auto segment = OpenSegment::create(files_, nonce, node, dataset, bytes, options_.root.empty(), error);
   if (segment == nullptr) {
     files_.fault(error, "create", open_segment_name(nonce, node));
     return {};

@@ -20,13 +20,14 @@
 //  segment.
 #include "cache/directory/open_segment.h"
 
+#include <errno.h>
 #include <fcntl.h>
 
 namespace alnair {
 
 std::unique_ptr<OpenSegment> OpenSegment::create(SegmentFiles& files, const SegmentNonce& nonce,
                                                  std::uint64_t node, DatasetTag dataset,
-                                                 std::uint64_t reserved_bytes, int& error) {
+                                                 std::uint64_t reserved_bytes, bool direct, int& error) {
   std::unique_ptr<OpenSegment> segment(new OpenSegment(files, reserved_bytes));
   FileSystem& system = *files.files();
   const std::string name = open_segment_name(nonce, node);
@@ -40,9 +41,10 @@ std::unique_ptr<OpenSegment> OpenSegment::create(SegmentFiles& files, const Segm
   segment->footer_.nonce = nonce;
   segment->footer_.dataset = dataset;
   error = system.truncate(fd, reserved_bytes);  // step 2
+  if (direct) segment->direct_ = DirectWrites::open(files.files(), files.path(name));
   auto head = segment_head();
   const iovec piece{head.data(), head.size()};
-  if (error >= 0) error = system.write(fd, {&piece, 1}, 0);
+  if (error >= 0) error = segment->write({&piece, 1}, 0);
   return error < 0 ? nullptr : std::move(segment);
 }
 
@@ -55,6 +57,15 @@ bool OpenSegment::fits(std::uint64_t chunks, std::uint64_t bytes) const {
          reserved_bytes_;
 }
 
+int OpenSegment::write(std::span<const iovec> pieces, std::uint64_t end) {
+  if (direct_ != nullptr) {
+    const int error = direct_->append(pieces);
+    if (error != -EINVAL) return error;
+    direct_.reset();  // this file system or disk wants other blocks
+  }
+  return files_.files()->write(file_->fd(), pieces, end);
+}
+
 int OpenSegment::append(std::span<const PutRequest* const> chunks) {  // step 3
   std::vector<iovec> pieces;
   static std::byte padding[16];
@@ -63,7 +74,7 @@ int OpenSegment::append(std::span<const PutRequest* const> chunks) {  // step 3
     pieces.push_back({const_cast<std::byte*>(chunk->bytes.data()), size});
     if (record_bytes(size) > size) pieces.push_back({padding, record_bytes(size) - size});
   }
-  const int error = files_.files()->write(file_->fd(), pieces, footer_.records_end);
+  const int error = write(pieces, footer_.records_end);
   if (error < 0) return error;
   for (const PutRequest* chunk : chunks) {
     footer_.entries.push_back({chunk->hash, static_cast<std::uint32_t>(footer_.records_end),

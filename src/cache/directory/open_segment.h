@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 
+#include "cache/directory/direct_writes.h"
 #include "cache/directory/segment_files.h"
 
 namespace alnair {
@@ -14,10 +15,10 @@ namespace alnair {
 class OpenSegment {
  public:
   // Makes the file, with room for `reserved_bytes` of records and footer in the account of the directory's
-  // limit. null: `error` is the -errno.
+  // limit. `direct`: records pass the page cache by, where that can be done. null: `error` is the -errno.
   static std::unique_ptr<OpenSegment> create(SegmentFiles& files, const SegmentNonce& nonce,
                                              std::uint64_t node, DatasetTag dataset,
-                                             std::uint64_t reserved_bytes, int& error);
+                                             std::uint64_t reserved_bytes, bool direct, int& error);
   OpenSegment(const OpenSegment&) = delete;
   OpenSegment& operator=(const OpenSegment&) = delete;
   // Unsealed: the file is removed.
@@ -45,11 +46,13 @@ class OpenSegment {
  private:
   OpenSegment(SegmentFiles& files, std::uint64_t reserved_bytes)
       : files_(files), reserved_bytes_(reserved_bytes) {}
+  int write(std::span<const iovec> pieces, std::uint64_t end);  // behind what was written, which ends there
 
   SegmentFiles& files_;
   const std::uint64_t reserved_bytes_;
   std::string name_;  // empty: sealed
   std::shared_ptr<File> file_;
+  std::unique_ptr<DirectWrites> direct_;  // null: writes go through the page cache
   SegmentFooter footer_;
 };
 

@@ -1,4 +1,4 @@
-#include "catalog/file_system.h"
+#include "core/host.h"
 
 #include <sys/vfs.h>
 #include <unistd.h>

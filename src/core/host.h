@@ -1,4 +1,4 @@
-// What kind of file system a directory is on: only on a local one may SQLite map shared memory, and only
+// This host: which file systems are its own, and its name. Only on a local one may SQLite map shared memory, and only
 // there is one file safe for several hosts' processes (there are none).
 #pragma once
 
