@@ -20,8 +20,16 @@ def class_of(key: str) -> str:
     return key.rsplit("/", 2)[-2] if "/" in key else ""
 
 
+def for_tests(images: list) -> list:
+    """For each image, whether it is for the test: folders above the classes' say so; where none does, every seventh is."""
+    named = [any(name in TEST_FOLDERS for name in key.split("/")[:-2]) for key in images]
+    return named if any(named) and not all(named) else [position % 7 == 6 for position in range(len(images))]
+
+
 class Images(AlnairJobDataset):
     """The images of one part of a source, "train" or "test", as tensors, with the numbers of their classes."""
+
+    small = False  # grey ones of 28 x 28, as Fashion-MNIST's; others are made coloured ones of 64 x 64
 
     def __init__(self, part: str, **options):
         self.part = part
@@ -31,20 +39,12 @@ class Images(AlnairJobDataset):
         images = [key for key in self.keys if key.lower().endswith(IMAGE_ENDINGS)]
         self.classes = sorted({class_of(key) for key in images})
         number = {name: i for i, name in enumerate(self.classes)}
-        chosen = [key for i, key in enumerate(images) if self.is_mine(i, key)]
+        chosen = [key for key, for_test in zip(images, for_tests(images)) if for_test == (self.part == "test")]
         return [self.data[key] for key in chosen], [number[class_of(key)] for key in chosen]
-
-    def is_mine(self, position: int, key: str) -> bool:
-        """Folders named train and test divide a source; where there are none, every seventh image is for the test."""
-        folders = key.split("/")[:-2]
-        if any(name in folders for name in ("train", *TEST_FOLDERS)):
-            return any(name in folders for name in TEST_FOLDERS) == (self.part == "test")
-        return (position % 7 == 6) == (self.part == "test")
 
     def __getitem__(self, index):
         with Image.open(io.BytesIO(self.get_data(index))) as image:
-            if image.mode != "L" or image.size != (28, 28):  # your own pictures may have any size
-                image = image.convert("RGB").resize((64, 64))
+            image = image.convert("L").resize((28, 28)) if self.small else image.convert("RGB").resize((64, 64))
             pixels = numpy.asarray(image, dtype=numpy.float32) / 255 - 0.5
         return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).copy()), self.get_target(index)
 
@@ -92,7 +92,10 @@ def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> 
     training, test = (Images(part, cache_dir=str(cache_dir), **where) for part in ("train", "test"))
     print(f"{len(training):,} images to train on, {len(test):,} to test with, {len(training.classes)} classes.")
     if not len(training) or not len(test):
-        raise SystemExit(f"There are not enough images in {where['source']} for training and test.")
+        raise SystemExit(f"There are not enough images in {where['source']} for training and test: seven are.")
+
+    with Image.open(io.BytesIO(training.get_data(0))) as image:
+        training.small = test.small = image.mode == "L" and image.size == (28, 28)
 
     def loader(dataset: Images, shuffle: bool) -> AlnairJobDataLoader:
         return AlnairJobDataLoader(dataset, batch_size=256, shuffle=shuffle, num_workers=workers)
@@ -125,4 +128,8 @@ def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> 
 def sources_of(epoch: Epoch) -> str:
     parts = {"S3": epoch.gained("source_hit_bytes"), "disk": epoch.gained("disk_hit_bytes")}
     parts["memory"] = max(0, epoch.gained("read_bytes") - sum(parts.values()))  # what is read ahead is read from memory
-    return "bytes from " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in parts.items())
+    return "bytes from " + ", ".join(f"{name} {amount(size)}" for name, size in parts.items())
+
+
+def amount(size: int) -> str:
+    return f"{size / 1e6:.{3 if 0 < size < 1e6 else 1}f} MB"

@@ -86,11 +86,11 @@ def test_ctrl_c_leaves_no_process_and_no_half_written_file(home, delay, stop):
 
 @pytest.fixture
 def own_bucket(tmp_path):
-    """The endpoint of somebody's own S3 server, with pictures of three colours in s3://mine/pictures."""
+    """The endpoint of somebody's own S3 server, with pictures of three colours in s3://mine/pictures, none set aside for a test."""
     image = pytest.importorskip("PIL.Image")
     for number in range(60):
         colour = ("red", "green", "blue")[number % 3]
-        path = tmp_path / "mine" / "pictures" / colour / f"{number}.jpg"
+        path = tmp_path / "mine" / "pictures" / "train" / colour / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.new("RGB", (40 + number, 50), colour).save(path)
     with open(tmp_path / "log", "w") as log:
