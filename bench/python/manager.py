@@ -57,7 +57,8 @@ class Manager:
         environment = {**os.environ, "ALNAIR_MANAGER_PORT": "0", "ALNAIR_MANAGER_STATE_DIR": str(directory), "ALNAIR_LOG": "warning"}
         environment.update({f"ALNAIR_MANAGER_{name.upper()}": value for name, value in settings.items()})
         start = time.monotonic()
-        self.process = subprocess.Popen([build / "alnair-manager", "serve"], env=environment, stdout=subprocess.PIPE, text=True)
+        command = [build / "alnair-manager", "serve"]
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=servers.die_with_parent)
         line = self.process.stdout.readline()
         self.ready_s = time.monotonic() - start
         if "ready at" not in line and "standing by" not in line:
@@ -226,7 +227,7 @@ class Measurement:
         return result
 
     def once(self) -> dict:
-        with listing(self.options.objects // 10) as endpoint:  # so many that all come while it is listed
+        with listing(self.options.objects) as endpoint:
             manager = self.start("at once")
             token = manager.connect(endpoint)
             manager.wait(manager.call("POST", "/v1/jobs", manager.job("first"), token))

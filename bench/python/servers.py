@@ -17,7 +17,7 @@ ACCESS_KEY, SECRET_KEY = "alnair-bench", "not-a-secret-outside-this-machine"
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what a benchmark has made is removed, as at Ctrl-C
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
@@ -32,7 +32,7 @@ def running(command: list, port: int, **environment: str):
     """A server, once it takes connections."""
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # fmt: skip
+        stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)  # fmt: skip
     try:
         deadline = time.monotonic() + 30
         while True:
