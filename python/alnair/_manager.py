@@ -127,20 +127,25 @@ def _registration(
     redis, directory = str(content.get("redis") or ""), str(content.get("directory") or "")
     if (redis or directory) and not config.redis and config.usecache:
         if redis:
+            password = content.get("redis_password_file")  # each registration has another one
+            if password:
+                redis = _core.with_password_file(redis, _beside(config, str(password)))
             tiers["redis"] = _values.redis(redis, "the manager's cache.redis")
+            if "flush_policy" not in config.values and content.get("flush_policy"):
+                tiers["flush_policy"] = str(content["flush_policy"])
         if directory and not config.spill:
             tiers.update(spill=(directory,), spill_mode=int(content.get("directory_mode", 0o700)))
             tiers.update({f"spill_{name}": str(content.get(name)) for name in ("namespace", "domain")})
             if blobs.get("hashes") and config.chunk_size in (None, content.get("chunk_size")):
                 dataset["hashes"] = blobs["hashes"]
         if content.get("misses") and not _has_credentials(config, os.environ):
-            tiers.update(miss_socket=_socket(config, content), miss_identity=str(content.get("identity")))
+            tiers.update(miss_socket=_beside(config, str(content.get("misses"))), miss_identity=str(content.get("identity")))
     return Registration(dataset, tiers, client)
 
 
-def _socket(config: Config, content: Mapping[str, Any]) -> str:
-    """Where the daemon answers."""
-    return os.path.join(os.path.dirname(config.share_file), os.path.basename(str(content.get("misses"))))
+def _beside(config: Config, name: str) -> str:
+    """A file that the daemon keeps beside its first one."""
+    return os.path.join(os.path.dirname(config.share_file), os.path.basename(name))
 
 
 def _owner_of(path: str) -> str:
@@ -195,7 +200,7 @@ def _from_daemon(config: Config, deadline: float, begun: float, progress: Progre
             if state == "ready":
                 blobs = _read_blobs(path, content)
                 if blobs is not None:
-                    return _registration(config, content, blobs, _core.UseReporter(_socket(config, content))), ""
+                    return _registration(config, content, blobs, _core.UseReporter(_beside(config, str(content.get("misses"))))), ""
             progress.update(int(content.get("objects", 0)), int(content.get("bytes", 0)))
         elif time.monotonic() >= begun:
             return None, ""

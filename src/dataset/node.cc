@@ -1,12 +1,15 @@
 #include "dataset/node.h"
 
+#include <fmt/format.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
 #include <tuple>
 #include <vector>
 
@@ -49,6 +52,11 @@ bool answers(const std::string& directory) {
     struct statvfs ignored {};
     ::statvfs(directory.c_str(), &ignored);  // NFS answers a stat from memory, and this by asking the server
   });
+}
+
+std::string place_of(const std::string& directory) {
+  struct stat status {};
+  return stat(directory.c_str(), &status) == 0 ? fmt::format("{:x}-{:x}", status.st_dev, status.st_ino) : "";
 }
 
 // Runs `open`; what it throws becomes a warning: the cache may only make a job faster.
@@ -179,6 +187,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options, bool has_home) {
         {.directory = options.memory_dir, .limit = options.memory_limit, .policy = options.eviction});
     node->locks = memory->locks();
     node->memory = memory;
+    node->memory_place = place_of(options.memory_dir);
     node->share_directory = open_private_directory(options.memory_dir + "/shared");
     node->seat = std::make_unique<LookAheadSeat>(LockFile::open(node->share_directory + "/ahead.lock"));
   });
@@ -189,6 +198,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options, bool has_home) {
   if (has_home && options.use_cache) {
     or_warn("the directory tier", [&] {
       const std::string home = open_private_directory(options.cache_dir);
+      node->disk_place = place_of(home);
       node->disk = std::make_shared<DirectoryTier>(DirectoryOptions{.directory = home + "/chunks",
                                                                     .node_directory = options.memory_dir,
                                                                     .limit_bytes = options.disk_limit,
@@ -233,6 +243,28 @@ std::shared_ptr<Node> open_node(const CacheOptions& options) {
   auto node = make_node(options, has_home);
   slot = node;
   return node;
+}
+
+std::vector<NodeTier> usage_of_open_nodes() {
+  std::vector<std::shared_ptr<Node>> open;
+  {
+    Registry& all = registry();
+    const std::lock_guard lock(all.mutex);
+    for (const auto& [options, slot] : all.nodes)
+      if (auto node = slot.lock()) open.push_back(std::move(node));
+  }
+  std::vector<NodeTier> tiers;
+  std::set<std::string> seen;
+  const auto add = [&](const char* name, const std::string& place, const Tier* tier) {
+    if (tier == nullptr || !seen.insert(name + place).second) return;
+    const TierUsage usage = tier->usage();
+    tiers.push_back({name, place, usage.used_bytes, usage.limit_bytes});
+  };
+  for (const auto& node : open) {
+    add("memory", node->memory_place, node->memory.get());
+    add("disk", node->disk_place, node->disk.get());
+  }
+  return tiers;
 }
 
 std::shared_ptr<Node> open_sharing_node(std::shared_ptr<redis::Client> client, SpillOptions spill, const Flusher::Options& flusher,

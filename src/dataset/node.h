@@ -4,10 +4,12 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "alnair/cache/tier.h"
 #include "alnair/catalog/catalog.h"
 #include "alnair/dataset/dataset.h"
+#include "alnair/dataset/job_client.h"
 #include "cache/directory/spill_tier.h"
 #include "cache/lock_file.h"
 #include "cache/memory/node_memory.h"
@@ -33,6 +35,7 @@ struct Node {
 
   LockFile* locks = nullptr;    // node memory's; null without one
   std::string share_directory;  // for files that all processes of the node map; empty: none
+  std::string memory_place, disk_place;  // NodeTier::place
   std::unique_ptr<LookAheadSeat> seat;  // null without node memory
 };
 
@@ -44,6 +47,10 @@ CacheOptions with_default_directories(CacheOptions options);
 // not answer for seconds. Throws CacheError for a directory that is not this user's, or a symbolic link; ConfigError or
 // AccessError for a shared tier that cannot be meant, or that its configuration keeps us out of. Thread-safe.
 std::shared_ptr<Node> open_node(const CacheOptions& options);
+
+// How full the tiers are that belong to the nodes which this process has open. Waits for the disk, a few seconds at
+// most. Thread-safe.
+std::vector<NodeTier> usage_of_open_nodes();
 
 // A node that keeps nothing itself, for a process that fills for others what all nodes share. `client` may be null, and
 // `spill` name no directory. Throws as open_node().

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "alnair/dataset/job_client.h"
+#include "cache/redis/flush_policy.h"
+#include "dataset/job/password_file.h"
 #include "dataset/job/use_reporter.h"
 #include "python/text.h"
 
@@ -51,7 +53,9 @@ py::dict status_dict(const JobStatus& status) {
   result["version"] = status.version;
   result["objects"] = status.objects;
   result["bytes"] = status.bytes;
-  result["redis"] = status.redis;
+  result["redis"] =
+      status.redis_password_file.empty() ? status.redis : with_password_file(status.redis, status.redis_password_file);
+  result["flush_policy"] = name_of(status.flush_policy);
   result["directory"] = status.directory;
   result["directory_mode"] = status.directory_mode;
   result["namespace"] = status.key_namespace;
@@ -65,6 +69,7 @@ py::dict status_dict(const JobStatus& status) {
 }  // namespace
 
 void register_job_client(py::module_& module) {
+  module.def("with_password_file", &with_password_file, py::arg("redis_url"), py::arg("path"));
   py::class_<JobClient, std::shared_ptr<JobClient>>(module, "JobClient")
       .def(py::init(&start), py::kw_only(), py::arg("url"), py::arg("username"), py::arg("password"),
            py::arg("ca_bundle"), py::arg("credentials"), py::arg("region"), py::arg("endpoint_url"), py::arg("name"),

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "cache/redis/flush_policy.h"
 #include "core/ca_bundle.h"
 #include "python/text.h"
 
@@ -35,13 +36,6 @@ EvictionPolicy eviction(py::handle value) {
   return name == "lru"      ? EvictionPolicy::kLru
          : name == "s3fifo" ? EvictionPolicy::kS3Fifo
                             : EvictionPolicy::kNone;
-}
-
-FlushOrder flush_order(py::handle value) {
-  const auto name = value.cast<std::string>();
-  return name == "frequency"  ? FlushOrder::kFrequency
-         : name == "next_use" ? FlushOrder::kNextUse
-                              : FlushOrder::kRecency;
 }
 
 AddressingStyle addressing(py::handle value) {
@@ -93,10 +87,15 @@ const std::map<std::string, Setter>& setters() {
       {"spill_namespace", [](auto& o, auto v) { o.cache.spill_namespace = v.template cast<std::string>(); }},
       {"spill_domain", [](auto& o, auto v) { o.cache.spill_domain = v.template cast<std::string>(); }},
       {"spill_limit", [](auto& o, auto v) { o.cache.spill_limit = v.template cast<std::uint64_t>(); }},
-      {"durabilityindisk", [](auto& o, auto v) { o.cache.spill_durability = std::chrono::minutes(v.template cast<std::int64_t>()); }},
-      {"flush_frequency", [](auto& o, auto v) { o.cache.flush_frequency = std::chrono::seconds(v.template cast<int>()); }},
+      {"durabilityindisk",
+       [](auto& o, auto v) { o.cache.spill_durability = std::chrono::minutes(v.template cast<std::int64_t>()); }},
+      {"flush_frequency",
+       [](auto& o, auto v) { o.cache.flush_frequency = std::chrono::seconds(v.template cast<int>()); }},
       {"flush_amount", [](auto& o, auto v) { o.cache.flush_amount = v.template cast<std::uint64_t>(); }},
-      {"flush_policy", [](auto& o, auto v) { o.cache.flush_policy = flush_order(v); }},
+      {"flush_policy",
+       [](auto& o, auto v) {
+         o.cache.flush_policy = flush_order(v.template cast<std::string>()).value_or(FlushOrder::kRecency);
+       }},
       {"flush", [](auto& o, auto v) { o.cache.flush = v.template cast<bool>(); }},
       {"eviction", [](auto& o, auto v) { o.cache.eviction = eviction(v); }},
   };

@@ -3,6 +3,7 @@
 #include "fuzz.h"
 #include "manager/api/fields.h"
 #include "manager/http/message.h"
+#include "manager/service/usage.h"
 
 using namespace alnair;
 using namespace alnair::manager;
@@ -24,6 +25,18 @@ void read_fields(const nlohmann::json& body) {
   fields.end();
 }
 
+// What a heartbeat may carry.
+void read_report(const nlohmann::json& report) {
+  UsageTotals usage;
+  usage.reported("job", report, {});
+  usage.reported("job", report, {});
+  const ChunkUse total = usage.total();
+  fuzz::check(total.reads >= 0 && total.reads <= 2e15, "a sum of counters is one");
+  for (const auto& [node, tiers] : usage.nodes({{.id = "job", .node = "node"}}))
+    for (const auto& tier : {tiers.memory, tiers.disk})
+      fuzz::check(!tier || tier->used_bytes <= 8ull << 60, "how full a node is has a bound");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -39,6 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const nlohmann::json parsed = parse_body(std::string(body), "application/json");
     fuzz::check(parsed.is_object(), "a body is an object");
+    read_report(parsed);
     read_fields(parsed);
   } catch (const Problem& problem) {
     fuzz::check(problem.status() == 400 || problem.status() == 422, "a problem is the client's");

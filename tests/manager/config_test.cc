@@ -37,6 +37,7 @@ TEST_F(ConfigTest, HasDefaultsForEverything) {
   EXPECT_EQ(config.bind, "127.0.0.1");
   EXPECT_EQ(config.port, 50051);
   EXPECT_EQ(config.token_life, 600u);
+  EXPECT_EQ(config.flush_policy, "recency");
   EXPECT_FALSE(config.state_dir.empty());
   EXPECT_EQ(config.seal_key_file, config.state_dir + "/seal.key");
 }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <fstream>
 #include <sstream>
 
@@ -11,6 +12,7 @@
 #include "manager/command/table.h"
 #include "manager/daemon/client_conf.h"
 #include "manager/daemon/job_file.h"
+#include "manager/daemon/miss_server.h"
 #include "manager/daemon/share_file.h"
 #include "support/temporary_directory.h"
 
@@ -52,6 +54,10 @@ TEST_F(DaemonFiles, JobFilesMayHaveNamesInAnyCaseAndValuesAsTexts) {
   EXPECT_FALSE(job.lazyloading);
   EXPECT_EQ(job.maxmemory, 17u);
   EXPECT_EQ(job.durabilityindisk, 5u);
+  EXPECT_EQ(job.resources, "");
+  EXPECT_EQ(
+      read_job_file(write("r.json", R"({"DataSource": {"Bucket": "b"}, "ResourceInfo": {"GPUs": 2}})"), "r").resources,
+      R"({"GPUs":2})");
   EXPECT_THAT(read_job_file(write("k.json", R"({"datasource": {"bucket": "b", "keys": "one"}})"), "k").keys,
               ElementsAre("one"));
 }
@@ -68,13 +74,15 @@ TEST_F(DaemonFiles, JobFilesThatAreMalformedAreNamedWithTheField) {
   EXPECT_THAT(error(R"({"datasource": {"bucket": "b"}, "qos": {"maxmemory": -1}})"), HasSubstr("field qos.maxmemory"));
   EXPECT_THAT(error(R"({"datasource": {"bucket": "b"}, "qos": {"usecache": "maybe"}})"),
               HasSubstr("field qos.usecache"));
+  EXPECT_THAT(error(R"({"datasource": {"bucket": "b"}, "resources": 5})"),
+              HasSubstr("field resources: expected an object"));
 }
 
 TEST_F(DaemonFiles, TheSecretNamesTheManagerAndTheCredentials) {
   const ManagerOptions options =
       read_client_conf(write("client.conf",
                              "[aws_s3]\naws_access_key_id = ID\naws_secret_access_key = sesame\n"
-                             "endpoint_url = http://s3:9\n[alnair_manager]\nserver_address = ::1\n"
+                             "endpoint_url = http://s3:9\n[Alnair_Manager]\nserver_address = ::1\n"
                              "server_port = 50051\nusername = alice\npassword = pass\ntls_ca = /ca\n"));
   EXPECT_EQ(options.url, "https://[::1]:50051");
   EXPECT_EQ(options.username, "alice");
@@ -111,6 +119,45 @@ TEST_F(DaemonFiles, ShareFilesAreWrittenWholeWithTheirMode) {
   EXPECT_EQ(shared_state(directory_.path(), "j"), "");
   EXPECT_THAT(error_of([&] { write_share_files({.directory = directory_ / "absent"}, {.name = "j"}, {}, status); }),
               HasSubstr(directory_ / "absent" + "/j.manifest: cannot be written"));
+}
+
+TEST(ProcessCounts, AreSumsOverAllProcessesAlsoThoseThatHaveEnded) {
+  using namespace std::chrono_literals;
+  ProcessCounts counts;
+  ProcessCounts::Time now{1000s};
+  counts.joined("a");
+  counts.told("a", {{"reads", 5}, {"memory_hits", 3}});
+  counts.told("a", {{"reads", 8}, {"memory_hits", 4}});
+  counts.joined("b");
+  counts.joined("b");  // it has two connections
+  counts.told("b", {{"reads", 1}, {"nonsense", 7}, {"wait_us", -2}});
+  EXPECT_THAT(counts.sum(now), ::testing::UnorderedElementsAre(std::pair("reads", 9.0), std::pair("memory_hits", 4.0)));
+  counts.left("a", now);
+  counts.left("b", now);
+  now += 3600s;
+  EXPECT_EQ(counts.sum(now)["reads"], 9);
+  counts.told("b", {{"reads", 2}});  // it is connected still, and counts in place of what it told before
+  EXPECT_EQ(counts.sum(now)["reads"], 10);
+}
+
+TEST(ProcessCounts, OfOneThatComesBackCountOnceHoweverManyThereWere) {
+  using namespace std::chrono_literals;
+  ProcessCounts counts;
+  ProcessCounts::Time now{1000s};
+  counts.joined("long");
+  counts.told("long", {{"reads", 100}});
+  for (int i = 0; i < 2000; ++i, now += 1ms) {
+    const std::string name = std::to_string(i);
+    counts.joined(name);
+    counts.told(name, {{"reads", 1}});
+    counts.left(name, now);
+    ASSERT_EQ(counts.sum(now)["reads"], 101 + i);
+    counts.told("long", {{"reads", 100}});
+  }
+  counts.left("long", now);
+  counts.joined("long");  // its connection was cut
+  counts.told("long", {{"reads", 101}});
+  EXPECT_EQ(counts.sum(now + 1s)["reads"], 2101);
 }
 
 TEST(Arguments, AreOptionsFlagsAndWords) {

@@ -64,6 +64,8 @@ TYPED_TEST_P(RecordsContract, KeepsWhatWasPut) {
   dataset.redis_bytes = 5;
   dataset.directory_bytes = 1ull << 40;
   dataset.looked_ms = 1'700'000'000'123;
+  dataset.wanted = {"copy", "train/", {"a", "t\u00e4st"}, 1ull << 40};
+  dataset.forgotten = true;
   dataset.use = {.reads = 10, .stalled_s = 0.25, .s3_requests = 3, .hits = {4, 3, 2, 1, 0.5}};
   {
     const auto records = this->open();

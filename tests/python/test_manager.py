@@ -176,6 +176,17 @@ def test_clients_are_made_on_first_sight_only_where_that_is_allowed(tmp_path, ma
         open_manager.kill()
 
 
+def test_a_client_made_on_first_sight_needs_a_password_of_some_length(tmp_path):
+    manager = ManagerProcess(tmp_path / "open", create_clients="true")
+    try:
+        short = manager.call("POST", "/v1/connect", {"name": "eve", "password": "1234567"})
+        assert (short.status, short.problem) == (422, "invalid-field") and "at least 8 characters" in short.json["detail"]
+        assert manager.call("GET", "/v1/clients", token=manager.admin).json == {"clients": []}
+        assert manager.call("POST", "/v1/connect", {"name": "eve", "password": "12345678"}).status == 200
+    finally:
+        manager.kill()
+
+
 def test_health_and_metrics(manager, s3_auth):
     assert manager.call("GET", "/healthz").json == {"status": "ok"}
     assert manager.call("GET", "/readyz").json == {"status": "ready"}

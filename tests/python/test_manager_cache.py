@@ -200,6 +200,46 @@ def test_a_killed_manager_goes_on_where_it_was(tmp_path, start_manager, redis, s
     assert copy["copied_bytes"] < copy["total_bytes"] and gets(manager) == copy["copied_bytes"] // (3 << 20)
 
 
+def test_work_on_a_dataset_goes_on_after_a_kill(start_manager, s3_auth):
+    with RedisServer() as server:
+        manager = start_manager(redis_url=server.url)
+        token = manager.connect(s3_auth)
+        job = ready(manager, manager.register(token))
+        dataset = "/v1/datasets/" + job["dataset"]
+
+        def copy():
+            return manager.call("GET", dataset, token=token).json["copy"]
+
+        def chunks():
+            return len(server.command("KEYS", "alnair:alice:" + "?" * 64))
+
+        slow = {"prefix": "train/", "bytes_per_s": 1}
+        assert manager.call("POST", dataset + "/warm", slow, token).status == 202
+        manager.kill()
+        manager.start()
+        again = wait_for(lambda: (found := copy()) and found["total_objects"] and found, "the work to go on")
+        assert (again["work"], again["total_objects"], again["running"]) == ("copy", len(TRAIN), True)
+        assert manager.call("POST", dataset + "/cancel", {}, token).status == 204
+        wait_for(lambda: not copy()["running"], "its end")
+        manager.kill()
+        manager.start()
+        assert copy() is None, "what was cancelled is not begun again"
+        assert manager.call("POST", dataset + "/warm", {}, token).status == 202
+        wait_for(lambda: chunks() == len(KEYS) and not copy()["running"], "the copy")
+        manager.call("DELETE", f"/v1/jobs/{job['id']}", token=token)
+        server.freeze()  # so that nothing is evicted yet
+        assert manager.call("DELETE", dataset, token=token).status == 204
+        manager.kill()
+        server.thaw()
+        assert chunks() == len(KEYS)
+        manager.start()
+        assert manager.call("GET", dataset, token=token).problem == "unknown-dataset"
+        wait_for(lambda: chunks() == 0, "the eviction of what was forgotten")
+        assert manager.stop() == 0
+        manager.start()
+        assert manager.call("GET", "/v1/datasets", token=token).json == {"datasets": []}
+
+
 def test_a_full_cache_makes_a_job_ready(start_manager, s3_server, s3_auth):
     full = s3_server.root / "full"
     full.mkdir()

@@ -7,6 +7,8 @@ from manager_process import wait_for
 from PIL import Image
 
 COUNTERS = {"reads": 300, "wait_us": 4_000_000, "s3_get_object": 20, "memory_hits": 150, "redis_hits": 130, "source_hits": 20}
+TIERS = [{"tier": "memory", "place": "1", "used_bytes": 1_500_000_000, "limit_bytes": 2_000_000_000},
+         {"tier": "disk", "place": "2", "used_bytes": 30_000_000, "limit_bytes": 40_000_000}]  # fmt: skip
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
@@ -31,7 +33,7 @@ def test_the_dashboard(page, manager, s3_auth, tmp_path):
     manager.ended(failed)
 
     def beat(**counters):
-        report = {"report": {"counters": {**COUNTERS, **counters}}}
+        report = {"report": {"counters": {**COUNTERS, **counters}, "tiers": TIERS}}
         assert manager.call("POST", f"/v1/jobs/{job['id']}/heartbeat", report, job["token"]).status == 200
 
     beat()
@@ -41,7 +43,7 @@ def test_the_dashboard(page, manager, s3_auth, tmp_path):
     page.type("a wrong token" + ENTER)  # the field has the focus
     shows(page, "the token is unknown or has expired")
     page.type(manager.admin + ENTER)
-    shows(page, HOSTILE, "broken", "failed", "no-such-bucket", "pets", "93.3 %", "280", "300 read", "node memory")
+    shows(page, HOSTILE, "broken", "failed", "no-such-bucket", "pets", "93.3 %", "280", "300 read", "node memory", "1.5 GB of 2.0 GB", "30.0 MB of 40.0 MB")
     assert page.run("return document.title") == "Alnair"  # names are text
     assert page.run("return sessionStorage.length") == 1 and page.run("return localStorage.length") == 0
     beat(memory_hits=350, reads=500)  # it refreshes itself

@@ -4,9 +4,11 @@ that is lost and made again while scripts run."""
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -267,8 +269,8 @@ def running_script(pod):
     return finish
 
 
-def warmed_pod(start_manager, pod_of, server):
-    manager = start_manager(redis_url=server.url)
+def warmed_pod(start_manager, pod_of, server, **settings):
+    manager = start_manager(redis_url=server.url, **settings)
     pod = pod_of(manager)
     pod.add_job("resnet", LazyLoading=False)
     pod.start_daemon()
@@ -295,6 +297,23 @@ def test_a_job_that_the_manager_has_lost_keeps_its_user_in_redis(start_manager, 
     server.command("ACL", "DELUSER", user[0])  # as if it had started again meanwhile
     manager.start()
     wait_for(lambda: is_let_in(server, user), "what the records have of it")
+
+
+def test_the_password_of_before_ends_after_a_tokens_life_and_scripts_go_on_with_the_new_one(start_manager, pod_of, server):
+    manager, pod = warmed_pod(start_manager, pod_of, server, token_life=3)
+    first, old = pod.shared(), user_of(pod.shared()["redis"])
+    password = pod.directory / "share" / "resnet.password"
+    assert password.read_text() == old[1] and stat.S_IMODE(password.stat().st_mode) == 0o600
+    finish = running_script(pod)
+    manager.call("DELETE", f"/v1/jobs/{first['id']}", token=manager.admin)
+    again = wait_for(lambda: pod.shared()["redis"] != first["redis"] and pod.shared()["state"] == "ready" and pod.shared(), "the job")
+    new = user_of(again["redis"])
+    assert is_let_in(server, new) and password.read_text() == new[1]
+    wait_for(lambda: not is_let_in(server, old), "the end of the password of before")
+    assert is_let_in(server, new)
+    server.command("CLIENT", "KILL", "USER", new[0])  # the script has to connect anew
+    stats = finish()
+    assert stats["redis_hits"] == len(TRAIN) and stats["s3_get_object"] == 0, stats
 
 
 def test_a_daemon_that_was_killed_takes_its_job_up_again(start_manager, pod_of, server):
@@ -356,6 +375,78 @@ def test_what_scripts_read_reaches_the_manager_by_way_of_the_daemon(start_manage
     manager.start()
     assert dataset()["use"] == found["use"] and dataset()["cached"]["bytes"] == BYTES
     pod.daemon.send_signal(signal.SIGTERM)
+
+
+def test_how_full_nodes_are_reaches_the_manager(start_manager, pod_of, server):
+    manager = start_manager(redis_url=server.url)
+    pod = pod_of(manager)
+    pod.start_daemon("--node", "gpu-7")
+    assert pod.wait_ready().returncode == 0
+    overview = lambda: manager.call("GET", "/v1/overview", token=manager.admin).json  # noqa: E731
+    [node] = overview()["nodes"]["shown"]
+    assert (node["name"], node["health"], node["memory"], node["disk"]) == ("gpu-7", "ok", None, None), "no script has told"
+    trained(pod.run_script(SCRIPT, ALNAIR_MEMORY_LIMIT="64 MiB", ALNAIR_DISK_LIMIT="128 MiB"))
+    [node] = wait_for(lambda: (nodes := overview()["nodes"]["shown"])[0]["memory"] and nodes, "what the script has told")
+    assert node["memory"]["limit_bytes"] == 64 << 20 and BYTES < node["memory"]["used_bytes"] <= 64 << 20
+    assert node["disk"]["limit_bytes"] == 128 << 20
+    found = overview()
+    tiers = {tier["name"]: tier for tier in found["tiers"]}
+    assert tiers["node memory"]["used_bytes"] == node["memory"]["used_bytes"] and tiers["node directory"]["limit_bytes"] == 128 << 20
+    assert tiers["Redis"]["used_bytes"] > 0
+    [redis] = found["redis_servers"]["shown"]
+    assert redis["health"] == "ok" and redis["name"].endswith(f":{server.port}") and redis["used_bytes"] > 0
+    metrics = manager.call("GET", "/metrics").body.decode()
+    for line in (f'tier_used_bytes{{tier="memory"}} {node["memory"]["used_bytes"]}', f'tier_limit_bytes{{tier="disk"}} {128 << 20}',
+                 'redis_servers{health="ok"} 1', 'redis_servers{health="failing"} 0'):  # fmt: skip
+        assert f"alnair_manager_{line}\n" in metrics, line
+    assert "gpu-7" not in metrics, "a label a node would be without bound"
+    status = manager.call("GET", "/v1/status", token=manager.admin).json["tiers"]
+    assert status["memory"] == node["memory"] and status["disk"] == node["disk"]
+    server.kill()
+    [redis] = wait_for(lambda: (servers := overview()["redis_servers"]["shown"]) and servers[0]["failure"] and servers, "Redis to be missed")
+    assert redis["health"] == "failing" and str(server.port) in redis["failure"]
+
+
+# A secret that changes while jobs run.
+
+
+def test_the_daemon_goes_on_with_a_secret_that_has_changed(start_manager, pod_of, server, s3_server):
+    manager, pod = warmed_pod(start_manager, pod_of, server)
+    first = pod.shared()
+    secret, log = pod.directory / "secret" / "client.conf", pod.directory / "daemon.log"
+    connects = lambda: int(re.search(r'route="POST /v1/connect",code="2xx"} (\d+)', manager.call("GET", "/metrics").body.decode())[1])  # noqa: E731
+
+    def change(text, where=None):
+        fresh = secret.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.rename(where or secret)  # as mounted secrets are replaced
+
+    before, connected = secret.read_text(), connects()
+    change("[alnair_manager]\nserver_address = 127.0.0.1\n")
+    wait_for(lambda: "has no value for the field server_port" in log.read_text(), "a complaint")
+    change(before.replace(PASSWORD, "another-password-of-alice"))
+    wait_for(lambda: "goes on with what it had" in log.read_text(), "a refusal that ends no job")
+    assert manager.call("POST", f"/v1/clients/{ALICE}", {"password": "another-password-of-alice"}, manager.admin).status == 204
+    change(before.replace(PASSWORD, "another-password-of-alice") + "\n")
+    wait_for(lambda: connects() == connected + 1, "it to connect with the new password")
+    assert pod.shared()["state"] == "ready" and [job["id"] for job in pod.jobs()] == [first["id"]]
+    assert pod.shared()["redis"] == first["redis"], "the same registration"
+    manager.add_client("bob", "a-password-of-bob")
+    change(before.replace(f"username = {ALICE}", "username = bob").replace(PASSWORD, "a-password-of-bob"))
+    wait_for(lambda: [job["client"] for job in pod.jobs()] == ["bob"] and pod.shared()["state"] == "ready", "the job of another client")
+    assert pod.shared()["domain"] == "bob"
+    for word in (PASSWORD, "another-password-of-alice", "a-password-of-bob"):
+        assert word not in log.read_text()
+
+
+def test_jobs_follow_the_managers_flush_policy_unless_they_name_one(start_manager, pod_of, server):
+    manager = start_manager(redis_url=server.url, flush_policy="next_use")
+    pod = pod_of(manager)
+    pod.start_daemon()
+    assert pod.wait_ready().returncode == 0 and pod.shared()["flush_policy"] == "next_use"
+    show = "from AlnairJob import AlnairJobDataset\nd = AlnairJobDataset()\nprint(d._alnair.source.config.flush_policy)"
+    assert pod.run_script(show).stdout.split() == ["next_use"]
+    assert pod.run_script(show, ALNAIR_FLUSH_POLICY="frequency").stdout.split() == ["frequency"]
 
 
 # A share file that the script's user cannot read.

@@ -1,8 +1,13 @@
 """A second manager on the same records: it waits, and takes over when the first one is gone. With SQLite and with MongoDB."""
 
+import http.client
+import itertools
 import os
+import random
 import socket
 import subprocess
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -125,6 +130,52 @@ def test_what_is_acknowledged_by_mongodb_survives_kills(mongodb, tmp_path, s3_au
         assert manager.ended(job)["state"] == "ready"
     secret = s3_auth["secret_access_key"].encode()
     assert not any(secret in path.read_bytes() for path in mongodb.directory.iterdir())
+    assert manager.stop() == 0
+
+
+@pytest.mark.parametrize("records", ["sqlite", "mongodb"])
+def test_kills_at_any_instant_lose_nothing_acknowledged(request, tmp_path, s3_auth, records):
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    settings = {"mongodb_uri": request.getfixturevalue("mongodb").uri} if records == "mongodb" else {}
+    manager = ManagerProcess(tmp_path / "manager", **settings)
+    manager.add_client()
+    token = manager.connect(s3_auth)
+    registered, ending, ended, clients, numbers = {}, set(), set(), set(), itertools.count()
+
+    def work(number):
+        try:
+            for turn in range(1000):
+                job = manager.register(token, name=f"job{number}-{turn}")
+                registered[job["id"]] = job
+                if turn % 2:
+                    ending.add(job["id"])
+                    if manager.call("DELETE", f"/v1/jobs/{job['id']}", token=job["token"]).status == 204:
+                        ended.add(job["id"])
+                if number == 0:  # of hashing passwords two may go on at once, and others are sent away
+                    manager.add_client(name := f"client{next(numbers)}")
+                    clients.add(name)
+        except (OSError, http.client.HTTPException):  # it was killed
+            pass
+
+    for _ in range(30 if os.environ.get("ALNAIR_TEST_STRESS") else 4):
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(random.uniform(0.05, 1))
+        manager.kill()
+        for thread in threads:
+            thread.join()
+        manager.start()
+        present = {job["id"] for job in manager.call("GET", "/v1/jobs", token=token).json["jobs"]}
+        assert set(registered) - ending <= present, "what was registered is there"
+        assert not ended & present, "what was deregistered is not"
+        assert clients <= {client["name"] for client in manager.call("GET", "/v1/clients", token=manager.admin).json["clients"]}
+    assert registered and ended
+    for job in list(registered.values())[-20:]:
+        if job["id"] not in ending:
+            assert manager.ended(job)["state"] == "ready"
+            assert manager.call("POST", f"/v1/jobs/{job['id']}/heartbeat", {}, job["token"]).status == 200
     assert manager.stop() == 0
 
 

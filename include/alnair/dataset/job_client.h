@@ -5,6 +5,8 @@
 //                                       {.name = "resnet", .bucket = "pets"});
 //   if (job->wait(std::chrono::seconds(600)).state == "ready") job->configure(options);
 //   auto dataset = alnair::Dataset::open(options);
+// Where Redis has a user for the job, its password is another one after each registration, and those of before end
+// after a while: configure() gives datasets a file that always has the one of now.
 //
 // Thread safety: all methods may be called from any thread at once. One thread of its own talks to the manager; a
 // forked child inherits what was known, and sends nothing.
@@ -46,6 +48,7 @@ struct JobOptions {
   std::uint64_t durabilityindisk = 1440;  // minutes
   bool lazyloading = true;
   bool single_pass = false;  // CacheOptions::single_pass; the manager copies nothing for it
+  std::string resources;     // what it runs on, for people: a JSON object, as text, of at most 16 KiB; empty: none
   // Of an earlier registration, whose client has ended without a word: `id` and `redis` of its JobStatus. Processes that reach Redis by it
   // go on doing so. Empty: there was none.
   std::string earlier_id, earlier_redis;
@@ -59,6 +62,8 @@ struct JobStatus {
   std::uint64_t objects = 0;  // listed so far; while it is warming: copied
   std::uint64_t bytes = 0;
   std::string redis;                    // CacheOptions::redis, with the password of the job's own user; empty: none
+  std::string redis_password_file;      // has the password of now as long as the client lives; empty: there is none
+  FlushOrder flush_policy = FlushOrder::kRecency;  // of the manager's flusher, as jobs are to have it
   std::string directory;                // CacheOptions::spill; empty: none
   std::uint32_t directory_mode = 0700;  // CacheOptions::spill_mode
   std::string key_namespace, domain;    // whose chunks those in the directory are, where there is no Redis
@@ -78,6 +83,14 @@ struct ChunkAnswer {
   std::string state, hash, url, failure;
 };
 
+// How full a tier of a node is that processes of the job use.
+struct NodeTier {
+  std::string tier;   // "memory", "disk"
+  std::string place;  // tells several of a node apart (other users' or containers'), and says nothing else
+  std::uint64_t used_bytes = 0;
+  std::uint64_t limit_bytes = 0;  // 0: none, or not known
+};
+
 class JobClient {
  public:
   // Starts the thread and returns at once. `changed` (may be empty) is called on it after each change of the status; it
@@ -93,8 +106,14 @@ class JobClient {
   // Has chunks of a ready job's dataset brought into the cache. Waits, for a minute at most. Throws SourceError, TimeoutError.
   virtual std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) const = 0;
 
-  // Makes heartbeats carry these counters (alnair::stats()) of processes that read for the job, in place of this process's own.
-  virtual void report(std::map<std::string, double> counters) = 0;
+  // Makes heartbeats carry these counters (alnair::stats()) of processes that read for the job, and the tiers that they
+  // use, in place of this process's own.
+  virtual void report(std::map<std::string, double> counters, std::vector<NodeTier> tiers) = 0;
+
+  // Goes on with other passwords, credentials or addresses: connects anew at once, and the job stays registered unless
+  // they name another manager or client. What the manager refuses is logged, and the job goes on as it was. Throws
+  // ConfigError: the URL is none.
+  virtual void renew(const ManagerOptions& manager) = 0;
 
   // Deregisters the job, within `patience` at most, and ends the thread. Idempotent; never throws.
   virtual void close(std::chrono::milliseconds patience) = 0;

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 
 #include "alnair/core/hash.h"
@@ -143,6 +144,17 @@ class NextUsePolicy : public FlushPolicy {
   std::size_t to_come_ = 0;             // of them, those that were not read yet
   ChunkMemory<Known> known_;
 };
+
+// As options name it: "recency", "frequency", "next_use"; and back: nullopt, it is none of them.
+inline std::string_view name_of(FlushOrder order) {
+  return order == FlushOrder::kFrequency ? "frequency" : order == FlushOrder::kNextUse ? "next_use" : "recency";
+}
+inline std::optional<FlushOrder> flush_order(std::string_view name) {
+  if (name == "recency") return FlushOrder::kRecency;
+  if (name == "frequency") return FlushOrder::kFrequency;
+  if (name == "next_use") return FlushOrder::kNextUse;
+  return std::nullopt;
+}
 
 inline std::shared_ptr<FlushPolicy> flush_policy(FlushOrder order) {
   switch (order) {

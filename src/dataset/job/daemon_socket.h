@@ -2,8 +2,9 @@
 //
 //   {"chunks": [{"key": …, "chunk": NUMBER}, …]}   keys are percent-encoded
 //     {"chunks": [{"state": "redis"|"directory"|"source"|"failed", "hash": …, "url": …, "failure": …}, …]}
-//   {"report": {"counters": {NAME: NUMBER, …}}}    what this process has read so far, for the job's heartbeats
-//     {}
+//   {"report": {"process": …, "counters": {NAME: NUMBER, …}, "tiers": [{"tier": …, "place": …, …}, …]}}
+//     {}                                           what this process has read so far, and how full the node is, as
+//                                                  heartbeats carry it; either may be left out
 //
 // Either is answered by {"failure": …} where it cannot be.
 #pragma once

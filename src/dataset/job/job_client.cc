@@ -5,6 +5,7 @@
 // 4. send heartbeats with what was read, every ten seconds, or three in a token's life.
 // Where the manager does not answer it tries again, ever more seldom. A failed registration is begun again after a
 // while. Who registers again asks for the same id, and names the passwords of its user in Redis that processes still have.
+// When it is told of other credentials it connects with those first, and goes on where it was.
 #include "alnair/dataset/job_client.h"
 
 #include <fmt/format.h>
@@ -17,13 +18,14 @@
 
 #include "alnair/core/error.h"
 #include "alnair/core/hash.h"
+#include "cache/redis/flush_policy.h"
 #include "core/block_signals.h"
 #include "core/fork.h"
 #include "core/log.h"
 #include "core/percent.h"
 #include "dataset/job/manager_api.h"
+#include "dataset/job/password_file.h"
 #include "dataset/job/use_reporter.h"
-#include "redis/url.h"
 #include "s3/sigv4.h"
 
 namespace alnair {
@@ -60,7 +62,7 @@ std::string text(const json& object, const char* field) {
 }
 
 json job_body(const JobOptions& job) {
-  return {{"name", job.name},
+  json body = {{"name", job.name},
           {"node", job.node},
           {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
           {"qos",
@@ -69,34 +71,26 @@ json job_body(const JobOptions& job) {
             {"durabilityindisk", job.durabilityindisk},
             {"lazyloading", job.lazyloading}}},
           {"single_pass", job.single_pass}};
+  if (!job.resources.empty()) body["resources"] = json::parse(job.resources);
+  return body;
 }
 
-// As the manager knows a password: SHA-256, in hex. Empty: the URL has none.
+// As the manager knows it: SHA-256, in hex.
 std::string password_hash(const std::string& redis_url) {
-  if (redis_url.empty()) return "";
-  try {
-    const std::string password = redis::parse_url(redis_url).password;
-    return password.empty() ? "" : hex(sha256(password));
-  } catch (const ConfigError&) {  // what somebody has left
-    return "";
-  }
+  const std::string password = password_of(redis_url);
+  return password.empty() ? "" : hex(sha256(password));
 }
 
 // What a client shares with its thread; a forked child abandons it.
 class Worker {
  public:
   Worker(const ManagerOptions& manager, const JobOptions& job, std::function<void(const JobStatus&)> changed)
-      : options_(manager),
-        job_(job),
+      : job_(job),
         on_change_(std::move(changed)),
-        api_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key),
-        earlier_id_(job.earlier_id),
-        questions_(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key) {
+        options_(manager),
+        earlier_id_(job.earlier_id) {
+    reach(options_);
     remember_password(job.earlier_redis);
-    api_.set_interrupt([this] {
-      const std::lock_guard lock(mutex_);
-      if (stopping_) throw CancelledError("the job is closed");
-    });
     const BlockSignals block;
     thread_ = std::thread([this] { run(); });
   }
@@ -113,9 +107,20 @@ class Worker {
     return status_;
   }
 
-  void report(std::map<std::string, double> counters) {
+  void report(std::map<std::string, double> counters, std::vector<NodeTier> tiers) {
+    json report = {{"counters", std::move(counters)}};
+    if (!tiers.empty()) report["tiers"] = to_json(tiers);
     const std::lock_guard lock(mutex_);
-    counters_ = std::move(counters);
+    report_ = std::move(report);
+  }
+
+  void renew(const ManagerOptions& manager) {
+    api_of(manager);  // throws here if it is none
+    {
+      const std::lock_guard lock(mutex_);
+      renewed_ = manager;
+    }
+    changed_.notify_all();
   }
 
   std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) {
@@ -126,14 +131,16 @@ class Worker {
     const auto deadline = std::chrono::steady_clock::now() + kMissPatience;
     for (Milliseconds pause = kFirstLook;; pause = std::min(2 * pause, kLongestLook)) {
       std::string id, token;
+      std::shared_ptr<ManagerApi> manager;
       {
         const std::lock_guard lock(mutex_);
         id = status_.id;
         token = known_token_;
+        manager = questions_;
       }
       try {
         if (id.empty()) throw ManagerFailure(0, "", "the job is not registered now");
-        const json places = questions_.call(HttpMethod::kPost, "/v1/jobs/" + id + "/misses", token, body).at("chunks");
+        const json places = manager->call(HttpMethod::kPost, "/v1/jobs/" + id + "/misses", token, body).at("chunks");
         std::vector<ChunkAnswer> answers;
         bool pending = false;
         for (const json& place : places) {
@@ -144,11 +151,11 @@ class Worker {
       } catch (const ManagerFailure& failure) {  // the manager may be back in a moment, or the job registered again
         if (failure.status() == 422 || std::chrono::steady_clock::now() >= deadline) throw SourceError(failure.what());
       } catch (const json::exception&) {
-        throw SourceError(fmt::format("the manager at {} answers what is not understood", api_.url()));
+        throw SourceError(fmt::format("the manager at {} answers what is not understood", manager->url()));
       }
       if (std::chrono::steady_clock::now() >= deadline)
         throw TimeoutError(
-            fmt::format("the manager at {} has not brought the chunks in {} s", api_.url(), kMissPatience.count()));
+            fmt::format("the manager at {} has not brought the chunks in {} s", manager->url(), kMissPatience.count()));
       sleep(pause);
       if (stopping()) throw SourceError("the job is closed");
     }
@@ -161,12 +168,12 @@ class Worker {
     }
     changed_.notify_all();
     if (thread_.joinable()) thread_.join();
-    api_.set_interrupt({});
-    api_.set_timeout(std::max(patience / 2, Milliseconds(1)));
+    api_->set_interrupt({});
+    api_->set_timeout(std::max(patience / 2, Milliseconds(1)));
     try {
-      if (!id_.empty()) api_.call(HttpMethod::kDelete, "/v1/jobs/" + id_, token_, nullptr);
+      if (!id_.empty()) api_->call(HttpMethod::kDelete, "/v1/jobs/" + id_, token_, nullptr);
       id_.clear();
-      if (!session_.empty()) api_.call(HttpMethod::kPost, "/v1/disconnect", session_, json::object());
+      if (!session_.empty()) api_->call(HttpMethod::kPost, "/v1/disconnect", session_, json::object());
       session_.clear();
     } catch (const ManagerFailure& failure) {  // the manager ends it when no heartbeats come
       log(LogLevel::kInfo, "the job {} could not be deregistered: {}", job_.name, failure.what());
@@ -186,34 +193,86 @@ class Worker {
       } catch (const ManagerFailure& failure) {
         sleep(after(failure, delay));
       } catch (const json::exception& error) {
-        set_failed(fmt::format("the manager at {} answers what is not understood: {}", api_.url(), error.what()));
+        set_failed(fmt::format("the manager at {} answers what is not understood: {}", api_->url(), error.what()));
         sleep(kFailedAgain);
       }
     }
   }
 
+  static std::shared_ptr<ManagerApi> api_of(const ManagerOptions& manager) {
+    return std::make_shared<ManagerApi>(manager.url, manager.ca_bundle, manager.tls_cert, manager.tls_key);
+  }
+
+  void reach(const ManagerOptions& manager) {
+    api_ = api_of(manager);
+    api_->set_interrupt([this] {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) throw CancelledError("the job is closed");
+    });
+    const std::lock_guard lock(mutex_);
+    questions_ = api_of(manager);
+  }
+
+  // Goes on with what renew() was told. A job of another manager or client is another job.
+  void take_up_renewed() {
+    std::optional<ManagerOptions> renewed;
+    {
+      const std::lock_guard lock(mutex_);
+      renewed = std::exchange(renewed_, std::nullopt);
+    }
+    if (renewed) {
+      end_if_of_another(*renewed);
+      options_ = *std::move(renewed);
+      reach(options_);
+      session_.clear();
+      to_tell_ = true;
+    }
+    if (!std::exchange(to_tell_, false) || id_.empty()) return;  // without a job the next step connects
+    try {
+      session_ = api_->call(HttpMethod::kPost, "/v1/connect", "", connect_body(options_)).at("token");
+    } catch (const ManagerFailure& failure) {
+      to_tell_ = is_passing(failure);  // then it is tried again
+      if (to_tell_) throw;
+      log(LogLevel::kWarning, "the job {} goes on with what it had: {}", job_.name, failure.what());
+    }
+  }
+
+  void end_if_of_another(const ManagerOptions& renewed) {
+    if (id_.empty() || (renewed.url == options_.url && renewed.username == options_.username)) return;
+    try {
+      api_->call(HttpMethod::kDelete, "/v1/jobs/" + id_, token_.empty() ? session_ : token_, nullptr);
+    } catch (const ManagerFailure& failure) {  // it ends without heartbeats
+      log(LogLevel::kInfo, "the job {} could not be deregistered: {}", job_.name, failure.what());
+    }
+    forget_job();
+    earlier_id_.clear();
+    passwords_.clear();
+  }
+
   // One call, or few. Returns when to do the next.
   Milliseconds step() {
+    take_up_renewed();
     if (session_.empty() && (id_.empty() || token_.empty()))
-      session_ = api_.call(HttpMethod::kPost, "/v1/connect", "", connect_body(options_)).at("token");
+      session_ = api_->call(HttpMethod::kPost, "/v1/connect", "", connect_body(options_)).at("token");
     if (token_.empty() && !id_.empty()) token_ = session_;  // a session revives its client's job
     if (id_.empty()) {
-      const json job = api_.call(HttpMethod::kPost, "/v1/jobs", used_ = session_, registration());
+      const json job = api_->call(HttpMethod::kPost, "/v1/jobs", used_ = session_, registration());
       id_ = job.at("id");
       token_ = job.at("token");
       redis_ = text(job.at("cache"), "redis");
       remember_password(redis_);
+      password_file_.write(password_of(redis_));
       look_ = kFirstLook;
       update(job);
     } else if (const std::string state = status().state; state == "ready") {
-      const json beat = api_.call(HttpMethod::kPost, "/v1/jobs/" + id_ + "/heartbeat", used_ = token_, heartbeat());
+      const json beat = api_->call(HttpMethod::kPost, "/v1/jobs/" + id_ + "/heartbeat", used_ = token_, heartbeat());
       token_life_ = std::chrono::seconds(beat.at("token_life_s").get<std::int64_t>());
     } else if (state == "failed") {
-      api_.call(HttpMethod::kDelete, "/v1/jobs/" + id_, used_ = token_, nullptr);
+      api_->call(HttpMethod::kDelete, "/v1/jobs/" + id_, used_ = token_, nullptr);
       forget_job();
       return Milliseconds(0);
     } else {
-      update(api_.call(HttpMethod::kGet, "/v1/jobs/" + id_, used_ = token_, nullptr));
+      update(api_->call(HttpMethod::kGet, "/v1/jobs/" + id_, used_ = token_, nullptr));
     }
     const std::string state = status().state;
     if (state == "ready") return std::min<Milliseconds>(token_life_ / 3, kHeartbeat);
@@ -236,11 +295,12 @@ class Worker {
 
   // What this process has read, or a daemon's jobs.
   json heartbeat() const {
-    json report = use_of_this_process();
+    json report;
     {
       const std::lock_guard lock(mutex_);
-      if (!counters_.empty()) report = {{"counters", counters_}};
+      report = report_;
     }
+    if (report.is_null()) report = use_of_this_process();
     return report.empty() ? json::object() : json{{"report", report}};
   }
 
@@ -258,6 +318,8 @@ class Worker {
     }
     const json& cache = job.at("cache");
     next.redis = redis_;
+    next.redis_password_file = password_of(redis_).empty() ? "" : password_file_.path();
+    next.flush_policy = flush_order(cache.value("flush_policy", "")).value_or(FlushOrder::kRecency);
     next.directory = text(cache, "directory");
     next.directory_mode = cache.at("directory_mode");
     next.key_namespace = text(cache, "namespace");
@@ -266,7 +328,7 @@ class Worker {
     next.single_pass = job_.single_pass;
     token_life_ = std::chrono::seconds(job.at("token_life_s").get<std::int64_t>());
     if (next.state == "ready") {
-      const View blob = api_.download("/v1/jobs/" + id_ + "/manifest", token_);
+      const View blob = api_->download("/v1/jobs/" + id_ + "/manifest", token_);
       next.manifest = std::make_shared<const std::vector<std::byte>>(blob.bytes().begin(), blob.bytes().end());
       if (next.redis.empty() && !next.directory.empty()) next.hashes = known_hashes();
     }
@@ -277,11 +339,15 @@ class Worker {
   std::shared_ptr<const std::vector<std::byte>> known_hashes() {
     std::vector<std::byte> hashes;
     for (;;) {
-      const View page = api_.download(
+      const View page = api_->download(
           fmt::format("/v1/jobs/{}/hashes?from={}", id_, hashes.size() / sizeof(ContentHash::bytes)), token_);
       hashes.insert(hashes.end(), page.bytes().begin(), page.bytes().end());
       if (page.size() < kHashesPage) return std::make_shared<const std::vector<std::byte>>(std::move(hashes));
     }
+  }
+
+  static bool is_passing(const ManagerFailure& failure) {
+    return failure.status() == 0 || failure.status() == 429 || failure.status() >= 500 || failure.type().empty();
   }
 
   // What an error means, and how long to wait.
@@ -295,9 +361,7 @@ class Worker {
       forget_job();
       return Milliseconds(0);
     }
-    const bool passing =
-        failure.status() == 0 || failure.status() == 429 || failure.status() >= 500 || failure.type().empty();
-    if (!passing) {
+    if (!is_passing(failure)) {
       set_failed(failure.what());
       return kFailedAgain;
     }
@@ -343,13 +407,13 @@ class Worker {
 
   void sleep(Milliseconds time) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, time, [&] { return stopping_; });
+    changed_.wait_for(lock, time, [&] { return stopping_ || renewed_; });
   }
 
-  const ManagerOptions options_;
   const JobOptions job_;
   const std::function<void(const JobStatus&)> on_change_;
-  ManagerApi api_;  // the thread's, as what follows, until that has ended
+  ManagerOptions options_;  // the thread's, as what follows, until that has ended
+  std::shared_ptr<ManagerApi> api_;
   std::string session_, id_, token_;
   std::string redis_;  // how the job reaches Redis: said at its registration only
   std::string used_;  // the token of the last call
@@ -357,13 +421,16 @@ class Worker {
   std::vector<std::string> passwords_;  // hashes of those that were had for Redis, the last one last
   Milliseconds look_ = kFirstLook;
   Milliseconds token_life_{60'000};
+  bool to_tell_ = false;  // the manager has not been told of other credentials yet
+  PasswordFile password_file_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  ManagerApi questions_;  // of any thread
-  JobStatus status_;         // guarded by mutex_
-  std::string known_token_;  // likewise
-  std::map<std::string, double> counters_;  // likewise; of other processes
-  bool stopping_ = false;  // likewise
+  std::shared_ptr<ManagerApi> questions_;  // of any thread; guarded by mutex_, as what follows
+  JobStatus status_;
+  std::string known_token_;
+  json report_;  // of other processes; null: this one's counts
+  std::optional<ManagerOptions> renewed_;
+  bool stopping_ = false;
   std::thread thread_;
 };
 
@@ -380,8 +447,12 @@ class ThreadedJobClient final : public JobClient {
   JobStatus status() const override { return worker_->status(); }
   JobStatus wait(Milliseconds patience) const override { return worker_->wait(patience); }
 
-  void report(std::map<std::string, double> counters) override {
-    if (!is_foreign()) worker_->report(std::move(counters));
+  void report(std::map<std::string, double> counters, std::vector<NodeTier> tiers) override {
+    if (!is_foreign()) worker_->report(std::move(counters), std::move(tiers));
+  }
+
+  void renew(const ManagerOptions& manager) override {
+    if (!is_foreign()) worker_->renew(manager);
   }
 
   std::vector<ChunkAnswer> locate(const std::vector<ChunkQuestion>& chunks) const override {
@@ -419,7 +490,9 @@ void JobClient::configure(DatasetOptions& options) const {
   options.manifest = now.manifest;
   options.cache.single_pass |= now.single_pass;
   if (!options.cache.use_cache || !options.cache.redis.empty()) return;
-  options.cache.redis = now.redis;
+  options.cache.redis =
+      now.redis_password_file.empty() ? now.redis : with_password_file(now.redis, now.redis_password_file);
+  if (options.cache.flush_policy == FlushOrder::kRecency) options.cache.flush_policy = now.flush_policy;
   if (!options.cache.spill.empty() || now.directory.empty()) return;
   options.cache.spill = {now.directory};
   options.cache.spill_mode = now.directory_mode;

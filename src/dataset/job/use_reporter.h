@@ -4,11 +4,20 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
+
+#include "alnair/dataset/job_client.h"
 
 namespace alnair {
 
-// As heartbeats carry it: {"counters": {...}} of alnair::stats(), without zeros and latencies. Empty: nothing has been read.
+// As heartbeats carry it: "counters" of alnair::stats(), without zeros and latencies, once anything has been read; and
+// "tiers" of the node, once a dataset has been opened. May be empty. Waits for the disk, a few seconds at most.
 nlohmann::json use_of_this_process();
+
+// "tiers" of a report, and back. What is malformed is left out, and so is what is more than `most`: reports come from
+// elsewhere.
+nlohmann::json to_json(const std::vector<NodeTier>& tiers);
+std::vector<NodeTier> node_tiers(const nlohmann::json& report, std::size_t most);
 
 // Thread-safe. A forked child of its process sends nothing: its counters are its parent's, too.
 class UseReporter {

@@ -25,12 +25,6 @@ std::string client_name(Fields& fields, const char* field) {
   return name;
 }
 
-std::string password(Fields& fields) {
-  std::string text = fields.text("password", kLongestSecret);
-  if (text.size() < 8) throw Problem(422, "invalid-field", "password: expected at least 8 characters");
-  return text;
-}
-
 std::optional<S3Auth> s3_auth(const nlohmann::json* object) {
   if (object == nullptr) return std::nullopt;
   Fields fields(*object, "s3");
@@ -77,7 +71,7 @@ Response add_client(Services& services, const Call& call) {
   const auto body = parse_body(call.request.body, call.request.content_type);
   Fields fields(body, "");
   const std::string name = client_name(fields, "name");
-  const std::string secret = password(fields);
+  const std::string secret = fields.text("password", kLongestSecret);
   const std::string domain = body.contains("domain") ? client_name(fields, "domain") : name;
   fields.end();
   services.clients.add(name, secret, domain);
@@ -88,7 +82,7 @@ Response change_client(Services& services, const Call& call) {
   const auto body = parse_body(call.request.body, call.request.content_type);
   Fields fields(body, "");
   std::optional<std::string> secret;
-  if (body.contains("password")) secret = password(fields);
+  if (body.contains("password")) secret = fields.text("password", kLongestSecret);
   const auto enabled = fields.boolean("enabled");
   const auto limits = quota(fields.object("quota", false));
   fields.end();

@@ -44,18 +44,23 @@ json to_json(const JobView& job, const ChunkUse& usage) {
           {"expired", job.expired}};
 }
 
-json jobs(const std::vector<JobView>& all, const UsageTotals& usage) {
+json jobs(const std::vector<JobBrief>& all, const Services& services) {
   std::map<std::string, std::uint64_t> states;
-  std::vector<std::pair<const JobView*, ChunkUse>> rows;
-  for (const JobView& job : all) {
-    ++states[to_string(job.record.state)];
-    rows.emplace_back(&job, usage.of(job.record.id));
+  std::vector<std::pair<const JobBrief*, ChunkUse>> rows;
+  for (const JobBrief& job : all) {
+    ++states[to_string(job.state)];
+    rows.emplace_back(&job, services.usage.of(job.id));
   }
   rows = first_rows(std::move(rows), [](const auto& a, const auto& b) {
-    return std::tuple(b.second.stalled_s, b.first->record.created_ms) < std::tuple(a.second.stalled_s, a.first->record.created_ms);
+    return std::tuple(b.second.stalled_s, b.first->created_ms) < std::tuple(a.second.stalled_s, a.first->created_ms);
   });
   auto shown = json::array();
-  for (const auto& [job, told] : rows) shown.push_back(to_json(*job, told));
+  for (const auto& [job, told] : rows) {
+    try {
+      shown.push_back(to_json(services.jobs.get(job->id), told));
+    } catch (const Problem&) {  // it has just ended
+    }
+  }
   return {{"total", all.size()}, {"states", states}, {"shown", shown}};
 }
 
@@ -86,19 +91,24 @@ json datasets(const std::vector<Jobs::DatasetView>& all) {
   return {{"total", all.size()}, {"bytes", bytes}, {"shown", shown}};
 }
 
-json nodes(const std::vector<JobView>& all) {
+json used_of(const std::optional<TierUsage>& tier) {
+  if (!tier) return nullptr;
+  return {{"used_bytes", tier->used_bytes}, {"limit_bytes", tier->limit_bytes}};
+}
+
+json nodes(const std::vector<JobBrief>& all, const std::map<std::string, NodeTiers>& tiers) {
   struct Node {
     std::string name;
     std::uint64_t jobs = 0, expired = 0;
     double heartbeat_age_s = 0;  // of its job that was heard of last
   };
   std::map<std::string, Node> by_name;
-  for (const JobView& job : all) {
-    Node& node = by_name[job.record.node];
+  for (const JobBrief& job : all) {
+    Node& node = by_name[job.node];
     node.heartbeat_age_s = node.jobs == 0 ? job.heartbeat_age_s : std::min(node.heartbeat_age_s, job.heartbeat_age_s);
     ++node.jobs;
     if (job.expired) ++node.expired;
-    node.name = job.record.node;
+    node.name = job.node;
   }
   std::vector<Node> rows;
   for (auto& [name, node] : by_name) rows.push_back(std::move(node));
@@ -106,12 +116,30 @@ json nodes(const std::vector<JobView>& all) {
   const std::size_t total = rows.size();
   for (const Node& node : first_rows(std::move(rows), [](const Node& a, const Node& b) {
          return std::tuple(b.heartbeat_age_s, a.name) < std::tuple(a.heartbeat_age_s, b.name);
-       }))
+       })) {
+    const auto known = tiers.find(node.name);
+    const NodeTiers its = known == tiers.end() ? NodeTiers() : known->second;
     shown.push_back({{"name", node.name},
                      {"jobs", node.jobs},
                      {"heartbeat_age_s", node.heartbeat_age_s},
+                     {"memory", used_of(its.memory)},
+                     {"disk", used_of(its.disk)},
                      {"health", node.expired == node.jobs ? "lost" : node.heartbeat_age_s > kLate ? "late" : "ok"}});
+  }
   return {{"total", total}, {"shown", shown}};
+}
+
+json redis_servers(const std::vector<Domains::RedisServer>& all) {
+  auto shown = json::array();
+  for (const auto& server : first_rows(all, [](const auto& a, const auto& b) {
+         return std::tuple(a.failure.empty(), a.name) < std::tuple(b.failure.empty(), b.name);
+       }))
+    shown.push_back({{"name", server.name},
+                     {"health", server.failure.empty() ? "ok" : "failing"},
+                     {"failure", server.failure.empty() ? json(nullptr) : json(server.failure)},
+                     {"used_bytes", server.usage.used_bytes},
+                     {"limit_bytes", server.usage.limit_bytes > 0 ? json(server.usage.limit_bytes) : json(nullptr)}});
+  return {{"total", all.size()}, {"shown", shown}};
 }
 
 // Of the chunks that were read between two samples: all, and of those that each tier was asked for.
@@ -131,31 +159,31 @@ json history(const std::deque<UsageTotals::Sample>& samples) {
   return points;
 }
 
-json tiers(const ChunkUse& usage, const Domains::Usage& shared) {
-  const auto known = [](std::uint64_t bytes) { return bytes == 0 ? json(nullptr) : json(bytes); };
-  // What nodes keep for themselves, they do not tell.
-  const std::pair<const char*, TierUsage> all[] = {{"node memory", {}},
-                                                   {"node directory", {}},
-                                                   {"Redis", shared.redis.value_or(TierUsage())},
-                                                   {"shared directory", shared.directory.value_or(TierUsage())}};
+json tiers(const ChunkUse& usage, const NodeTiers& nodes, const Domains::Usage& shared) {
+  const std::pair<const char*, const std::optional<TierUsage>&> all[] = {{"node memory", nodes.memory},
+                                                                         {"node directory", nodes.disk},
+                                                                         {"Redis", shared.redis},
+                                                                         {"shared directory", shared.directory}};
   auto list = json::array();
   for (std::size_t i = 0; i < std::size(all); ++i)
     list.push_back({{"name", all[i].first},
-                    {"used_bytes", known(all[i].second.used_bytes)},
-                    {"limit_bytes", known(all[i].second.limit_bytes)},
+                    {"used_bytes", all[i].second ? json(all[i].second->used_bytes) : json(nullptr)},
+                    {"limit_bytes", all[i].second && all[i].second->limit_bytes > 0 ? json(all[i].second->limit_bytes)
+                                                                                    : json(nullptr)},
                     {"hits", usage.hits[i]},
                     {"misses", usage.misses[i]}});
   return list;
 }
 
 Response overview(Services& services, const Call& call) {
-  const auto all = services.jobs.list(call.client);
+  const std::vector<JobBrief> all = services.jobs.briefs(call.client);
+  const auto of_nodes = services.usage.nodes(all);
   json answer = {{"version", ALNAIR_VERSION},
                  {"time_ms", milliseconds_now()},
                  {"uptime_s", std::chrono::duration<double>(std::chrono::steady_clock::now() - services.started).count()},
-                 {"jobs", jobs(all, services.usage)},
+                 {"jobs", jobs(all, services)},
                  {"datasets", datasets(services.jobs.datasets(call.client))},
-                 {"nodes", nodes(all)}};
+                 {"nodes", nodes(all, of_nodes)}};
   if (call.admin) {  // sums over all clients
     const ChunkUse usage = services.usage.total();
     answer["usage"] = {{"reads", usage.reads},
@@ -165,7 +193,8 @@ Response overview(Services& services, const Call& call) {
                        {"s3_requests_saved", usage.cache_hits()},
                        {"stalled_s", usage.stalled_s}};
     const Domains::Usage shared = services.cache.last_usage();
-    answer["tiers"] = tiers(usage, shared);
+    answer["tiers"] = tiers(usage, sum_of(of_nodes), shared);
+    answer["redis_servers"] = redis_servers(shared.redis_servers);
     if (shared.redis && shared.directory) answer["flusher"] = {{"unflushed_bytes", shared.unflushed_bytes}, {"unflushed_s", shared.unflushed_s}};
     answer["history"] = history(services.usage.history());
   }

@@ -1,6 +1,7 @@
 // Health, metrics, the configuration in force.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "alnair/core/stats.h"
@@ -29,6 +30,9 @@ Totals totals(Services& services) {
   return sum;
 }
 
+// Of all nodes together: a label for each would be without bound.
+NodeTiers of_nodes(const Services& services) { return sum_of(services.usage.nodes(services.jobs.briefs(""))); }
+
 std::string gauge(const char* name, const char* help, std::uint64_t value) {
   return fmt::format("# HELP {0} {1}\n# TYPE {0} gauge\n{0} {2}\n", name, help, value);
 }
@@ -36,8 +40,9 @@ std::string gauge(const char* name, const char* help, std::uint64_t value) {
 std::string metrics_text(Services& services, const HttpMetrics& metrics) {
   const Totals sum = totals(services);
   std::string text = metrics.text();
-  std::string tier_bytes = "# HELP alnair_manager_tier_used_bytes Bytes in use, by shared tier.\n"
-                           "# TYPE alnair_manager_tier_used_bytes gauge\n";
+  std::string tier_bytes =
+      "# HELP alnair_manager_tier_used_bytes Bytes in use, by tier; memory, disk: of all nodes together.\n"
+      "# TYPE alnair_manager_tier_used_bytes gauge\n";
   std::string tier_limits = "# HELP alnair_manager_tier_limit_bytes Its limit; 0: none.\n"
                             "# TYPE alnair_manager_tier_limit_bytes gauge\n";
   text += "# HELP alnair_manager_jobs Live jobs by state.\n# TYPE alnair_manager_jobs gauge\n";
@@ -66,12 +71,24 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
       "# TYPE alnair_manager_job_stalled_seconds_total counter\nalnair_manager_job_stalled_seconds_total {}\n",
       usage.stalled_s);
   const Domains::Usage shared = services.cache.last_usage();
-  for (const auto& [name, tier] : {std::pair{"redis", shared.redis}, {"directory", shared.directory}}) {
+  const NodeTiers nodes = of_nodes(services);
+  for (const auto& [name, tier] : {std::pair{"memory", nodes.memory},
+                                   {"disk", nodes.disk},
+                                   {"redis", shared.redis},
+                                   {"directory", shared.directory}}) {
     if (!tier) continue;
     tier_bytes += fmt::format("alnair_manager_tier_used_bytes{{tier=\"{}\"}} {}\n", name, tier->used_bytes);
     tier_limits += fmt::format("alnair_manager_tier_limit_bytes{{tier=\"{}\"}} {}\n", name, tier->limit_bytes);
   }
   text += tier_bytes + tier_limits;
+  const auto failing = std::count_if(shared.redis_servers.begin(), shared.redis_servers.end(),
+                                     [](const auto& server) { return !server.failure.empty(); });
+  text +=
+      "# HELP alnair_manager_redis_servers Masters of Redis, by whether they answer.\n"
+      "# TYPE alnair_manager_redis_servers gauge\n";
+  text += fmt::format(
+      "alnair_manager_redis_servers{{health=\"ok\"}} {}\nalnair_manager_redis_servers{{health=\"failing\"}} {}\n",
+      shared.redis_servers.size() - static_cast<std::size_t>(failing), failing);
   text += gauge("alnair_manager_unflushed_bytes", "Bytes that only Redis has, and the directory not yet.", shared.unflushed_bytes);
   text += fmt::format(
       "# HELP alnair_manager_unflushed_seconds For how long there have been such bytes.\n"
@@ -90,7 +107,10 @@ nlohmann::json to_json(const std::optional<TierUsage>& tier) {
 
 nlohmann::json tiers(Services& services) {
   const Domains::Usage usage = services.cache.usage();
-  return {{"redis", to_json(usage.redis)},
+  const NodeTiers nodes = of_nodes(services);
+  return {{"memory", to_json(nodes.memory)},
+          {"disk", to_json(nodes.disk)},
+          {"redis", to_json(usage.redis)},
           {"directory", to_json(usage.directory)},
           {"unflushed_bytes", usage.unflushed_bytes},
           {"unflushed_s", usage.unflushed_s}};

@@ -27,8 +27,7 @@ json progress(const JobView& job) {
 }
 
 json to_json(const CopyStatus& copy) {
-  constexpr const char* kWork[] = {"copy", "check", "evict", "look"};
-  json result = {{"work", kWork[static_cast<int>(copy.work)]},
+  json result = {{"work", to_string(copy.work)},
                  {"running", copy.running},
                  {"full", copy.full},
                  {"failure", copy.failure.empty() ? json(nullptr) : json(copy.failure)},
@@ -90,6 +89,7 @@ json to_json(const JobView& job, const Services& services) {
             {"namespace", services.cache.key_namespace()},
             {"directory", text_or_null(services.config.backup_dir)},
             {"directory_mode", directory_mode(services.config)},
+            {"flush_policy", services.config.flush_policy},
             {"redis", nullptr}}},
           {"progress", progress(job)},
           {"copy", job.copy ? to_json(*job.copy) : json(nullptr)},

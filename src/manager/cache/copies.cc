@@ -13,7 +13,17 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kWorks[] = {"copy", "check", "evict", "look"};
+
 }  // namespace
+
+std::string to_string(Work work) { return kWorks[static_cast<int>(work)]; }
+
+std::optional<Work> work_named(const std::string& name) {
+  for (int i = 0; i < 4; ++i)
+    if (name == kWorks[i]) return static_cast<Work>(i);
+  return std::nullopt;
+}
 
 struct Copies::Copy {
   Copy(std::string name, const CopyPlan& its_plan, OpenChunks how)

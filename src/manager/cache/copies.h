@@ -22,6 +22,8 @@
 namespace alnair::manager {
 
 enum class Work { kCopy, kCheck, kEvict, kLook };
+std::string to_string(Work work);  // "copy", "check", "evict", "look"
+std::optional<Work> work_named(const std::string& name);
 
 // Opens a dataset version in its domain's tiers; may wait and throw.
 using OpenChunks = std::function<std::shared_ptr<DatasetChunks>()>;

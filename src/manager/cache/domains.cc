@@ -1,15 +1,25 @@
 #include "manager/cache/domains.h"
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 
 #include "alnair/core/error.h"
 #include "core/log.h"
 #include "manager/identity/crypto.h"
+#include "redis/info.h"
 
 namespace alnair::manager {
 namespace {
 
 constexpr std::chrono::seconds kRedisPatience{5};
+constexpr std::chrono::seconds kLookPatience{1};
+
+std::uint64_t number(std::string_view text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
 
 std::shared_ptr<redis::Client> connected(const std::string& url) {
   if (url.empty()) return nullptr;
@@ -39,16 +49,28 @@ std::string name_in_tiers(const std::string& domain) {
 Domains::Domains(Options options, std::shared_ptr<Catalog> catalog)
     : options_(std::move(options)), catalog_(std::move(catalog)), redis_(connected(options_.redis_url)) {}
 
+void Domains::look_at_redis(Usage& usage) const {
+  for (const redis::NodeResult& answer : redis_->call_on_masters({.args = {"INFO"}}, {.deadline = kLookPatience})) {
+    const redis::Result& result = answer.result;
+    if (result.failure == redis::Failure::kUnsupported) continue;  // a proxy
+    const bool answers = result.ok() || result.failure == redis::Failure::kDenied;  // INFO may be
+    RedisServer server{.name = answer.node, .failure = answers ? "" : result.message};
+    if (server.name.empty()) server.name = redis_->options().seeds.front().text();
+    if (result.ok()) {
+      const std::string_view info = result.reply.text();
+      server.usage = {.used_bytes = number(redis::info_field(info, "used_memory")),
+                      .limit_bytes = number(redis::info_field(info, "maxmemory"))};
+      if (!usage.redis) usage.redis.emplace();
+      usage.redis->used_bytes += server.usage.used_bytes;
+      usage.redis->limit_bytes += server.usage.limit_bytes;
+    }
+    usage.redis_servers.push_back(std::move(server));
+  }
+}
+
 Domains::Usage Domains::usage() {
   Usage usage;
-  if (redis_ != nullptr) {
-    try {
-      const redis::ServerFacts facts = redis_->check({.deadline = std::chrono::seconds(1)});
-      if (facts.version != redis::Version{})
-        usage.redis = {.used_bytes = facts.used_memory, .limit_bytes = facts.maxmemory};
-    } catch (const Error&) {  // the client has said what is wrong
-    }
-  }
+  if (redis_ != nullptr) look_at_redis(usage);
   if (options_.directory.empty()) return usage;
   usage.directory.emplace();
   const std::lock_guard lock(mutex_);

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "dataset/node.h"
 #include "redis/client.h"
@@ -32,10 +33,18 @@ class Domains {
   bool fillable() const { return redis_ != nullptr || !options_.directory.empty(); }  // whether there is any shared tier
   const std::shared_ptr<redis::Client>& redis() const { return redis_; }              // null: none
 
+  // A server of Redis: a master, as replicas hold no more.
+  struct RedisServer {
+    std::string name;     // "10.0.0.1:6379"
+    std::string failure;  // why it does not answer, in a sentence; empty: it does
+    TierUsage usage = {};
+  };
+
   // How full each shared tier is, of all domains that have been opened; none for a tier that there is not, or that does not
   // answer within a second.
   struct Usage {
     std::optional<TierUsage> redis, directory;
+    std::vector<RedisServer> redis_servers;  // those that are known; through a proxy none are
     std::uint64_t unflushed_bytes = 0;  // that only Redis had when the flushers last looked
     double unflushed_s = 0;             // for how long there has been something that only Redis had
   };
@@ -47,6 +56,8 @@ class Domains {
   void tend();  // DurableTier::tend() of those that have been opened
 
  private:
+  void look_at_redis(Usage& usage) const;
+
   const Options options_;
   const std::shared_ptr<Catalog> catalog_;
   const std::shared_ptr<redis::Client> redis_;

@@ -66,15 +66,19 @@ void JobCache::know(const JobRecord& job, const std::string& domain) {
   if (users_ && !job.redis_hash.empty()) users_->know(job.id, user_of(job, domain));
 }
 
+void JobCache::change(const JobRecord& job, const std::string& domain) {
+  if (users_ && !job.redis_hash.empty()) users_->change(job.id, user_of(job, domain));
+}
+
 void JobCache::dismiss(const std::string& job) {
   if (users_) users_->remove(job);
 }
 
 void JobCache::reconcile() {
-  const Domains::Usage usage = domains_.usage();
+  Domains::Usage usage = domains_.usage();
   {
     const std::lock_guard lock(mutex_);
-    last_usage_ = usage;
+    last_usage_ = std::move(usage);
   }
   if (users_) users_->reconcile();
 }
@@ -85,7 +89,8 @@ Domains::Usage JobCache::last_usage() const {
 }
 
 std::optional<std::uint64_t> JobCache::capacity() const {
-  const Domains::Usage usage = last_usage();
+  const std::lock_guard lock(mutex_);
+  const Domains::Usage& usage = last_usage_;
   std::uint64_t sum = 0;
   for (const auto& tier : {usage.redis, usage.directory}) sum += tier ? tier->limit_bytes : 0;
   const bool unlimited = usage.redis && usage.redis->limit_bytes == 0;

@@ -48,6 +48,7 @@ class JobCache {
   // Makes a job's user; waits for Redis. Never throws: what fails is tried again by reconcile().
   void admit(const JobRecord& job, const std::string& domain);
   void know(const JobRecord& job, const std::string& domain);  // one of before the manager's start
+  void change(const JobRecord& job, const std::string& domain);  // its passwords; reconcile() tells Redis
   void dismiss(const std::string& job);
   void reconcile();
 

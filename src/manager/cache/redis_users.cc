@@ -10,11 +10,13 @@
 
 #include "alnair/core/error.h"
 #include "core/log.h"
+#include "redis/info.h"
 
 namespace alnair::manager {
 namespace {
 
 constexpr redis::CallOptions kPatience{.deadline = std::chrono::milliseconds(2'000)};
+constexpr std::chrono::seconds kBetweenLooks{15};  // at all users of a node
 
 redis::Command acl(std::vector<std::string> arguments) {
   redis::Command command{.args = {"ACL"}, .key = redis::Command::kNoKey};
@@ -82,6 +84,12 @@ void RedisUsers::know(const std::string& job, const User& user) {
   users_[name_of(job)] = user;
 }
 
+void RedisUsers::change(const std::string& job, const User& user) {
+  know(job, user);
+  const std::lock_guard lock(mutex_);
+  for (const auto& [address, client] : nodes_) outdated_.insert({address, name_of(job)});
+}
+
 void RedisUsers::add(const std::string& job, const User& user) {
   know(job, user);
   for (const auto& node : nodes()) create(*node, name_of(job), user);
@@ -129,9 +137,11 @@ std::vector<std::shared_ptr<redis::Client>> RedisUsers::nodes() {
   const std::lock_guard lock(mutex_);
   if (addresses.empty()) addresses = client_->options().seeds;
   std::vector<std::shared_ptr<redis::Client>> clients;
-  std::erase_if(nodes_, [&](const auto& entry) {
+  const auto is_gone = [&](const auto& entry) {
     return std::find(addresses.begin(), addresses.end(), entry.first) == addresses.end();
-  });
+  };
+  std::erase_if(nodes_, is_gone);
+  std::erase_if(looks_, is_gone);
   for (const redis::Address& address : addresses) {
     auto& client = nodes_[address];
     if (client == nullptr) {
@@ -147,29 +157,49 @@ std::vector<std::shared_ptr<redis::Client>> RedisUsers::nodes() {
 
 void RedisUsers::reconcile() {
   for (const auto& node : nodes()) {
-    const redis::Result listed = node->call(acl({"USERS"}), kPatience);
-    refuse(listed);
-    if (!listed.ok()) {
-      say(listed.message);
-      continue;
-    }
-    std::set<std::string> present;
-    for (const redis::Reply& name : listed.reply.elements)
-      if (name.text().starts_with(prefix_)) present.emplace(name.text());
-    std::map<std::string, User> missing;
-    std::vector<std::string> orphans;
+    const redis::Result info = node->call({.args = {"INFO", "server"}, .key = redis::Command::kNoKey}, kPatience);
+    const std::string run(info.ok() ? redis::info_field(info.reply.text(), "run_id") : "");
     const redis::Address address = node->options().seeds.front();
-    {
-      const std::lock_guard lock(mutex_);
-      std::erase_if(outdated_, [&](const auto& entry) { return !users_.contains(entry.second); });
-      for (const auto& [name, user] : users_)
-        if (!present.contains(name) || outdated_.contains({address, name})) missing.emplace(name, user);
-      for (const std::string& name : present)
-        if (!users_.contains(name)) orphans.push_back(name);
-    }
-    for (const auto& [name, user] : missing) create(*node, name, user);
-    for (const std::string& name : orphans) node->call(acl({"DELUSER", name}), kPatience);
+    if (!is_due(address, run) || !look_at(*node)) continue;
+    const std::lock_guard lock(mutex_);
+    looks_[address] = {run, Clock::now()};
   }
+}
+
+// A server that does not say which run it is may have started again at any time.
+bool RedisUsers::is_due(const redis::Address& address, const std::string& run) const {
+  const std::lock_guard lock(mutex_);
+  const auto last = looks_.find(address);
+  const bool outdated =
+      std::any_of(outdated_.begin(), outdated_.end(), [&](const auto& entry) { return entry.first == address; });
+  return outdated || run.empty() || last == looks_.end() || last->second.run != run ||
+         Clock::now() - last->second.at >= kBetweenLooks;
+}
+
+bool RedisUsers::look_at(redis::Client& node) {
+  const redis::Result listed = node.call(acl({"USERS"}), kPatience);
+  refuse(listed);
+  if (!listed.ok()) {
+    say(listed.message);
+    return false;
+  }
+  std::set<std::string> present;
+  for (const redis::Reply& name : listed.reply.elements)
+    if (name.text().starts_with(prefix_)) present.emplace(name.text());
+  std::map<std::string, User> missing;
+  std::vector<std::string> orphans;
+  const redis::Address address = node.options().seeds.front();
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(outdated_, [&](const auto& entry) { return !users_.contains(entry.second); });
+    for (const auto& [name, user] : users_)
+      if (!present.contains(name) || outdated_.contains({address, name})) missing.emplace(name, user);
+    for (const std::string& name : present)
+      if (!users_.contains(name)) orphans.push_back(name);
+  }
+  for (const auto& [name, user] : missing) create(node, name, user);
+  for (const std::string& name : orphans) node.call(acl({"DELUSER", name}), kPatience);
+  return true;
 }
 
 void RedisUsers::say(const std::string& problem) {

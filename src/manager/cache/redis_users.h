@@ -1,11 +1,13 @@
-// The users in Redis by which jobs reach their domain's keys, and nothing else: one a job, on every node of the cluster.
+// The users in Redis by which jobs reach their domain's keys, and nothing else: one a job, on every node.
 //
-// Servers do not pass users on to each other, and forget them when they start. So reconcile(), called every few seconds, looks at
-// each node for users that are missing there, and for those of jobs that are no more.
+// Servers do not pass users on to each other, and forget them when they start. So reconcile(), called every few
+// seconds, looks at each node that has started since, and now and then at all (a list of ten thousand users takes a
+// server some milliseconds), for users that are missing there, and for those of jobs that are no more.
 //
 // Thread-safe; methods wait for Redis, for a second or two a node that does not answer.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -37,19 +39,30 @@ class RedisUsers {
   void add(const std::string& job, const User& user);
   // Of jobs that were there before the manager started: reconcile() makes what is missing.
   void know(const std::string& job, const User& user);
+  // reconcile() makes the user anew.
+  void change(const std::string& job, const User& user);
   void remove(const std::string& job);
 
   void reconcile();  // throws as add()
 
  private:
+  using Clock = std::chrono::steady_clock;
+  // The last one at all users of a node.
+  struct Look {
+    std::string run;  // which of the server's runs it was
+    Clock::time_point at{};
+  };
   std::vector<std::shared_ptr<redis::Client>> nodes();
+  bool look_at(redis::Client& node);  // false: it has not answered
+  bool is_due(const redis::Address& address, const std::string& run) const;
   void create(redis::Client& node, const std::string& name, const User& user);
   void say(const std::string& problem);
 
   const std::shared_ptr<redis::Client> client_;
   const std::string prefix_;  // of all users of this manager
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, User> users_;                              // by name
+  std::map<redis::Address, Look> looks_;
   std::set<std::pair<redis::Address, std::string>> outdated_;      // users that a node has not been told of
   std::map<redis::Address, std::shared_ptr<redis::Client>> nodes_;  // one client a node, each of a single server
   std::string said_;                                               // the last problem, which is said once

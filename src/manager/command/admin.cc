@@ -124,7 +124,7 @@ int status_command(const std::vector<std::string>& rest) {
   for (const auto& [name, value] : answer.items())
     if (name != "jobs" && name != "tiers") rows.push_back({name, name == "dataset_bytes" ? readable_bytes(value) : text_of(value)});
   const json& tiers = answer.at("tiers");
-  for (const char* name : {"redis", "directory"})
+  for (const char* name : {"memory", "disk", "redis", "directory"})
     if (const json& tier = tiers.at(name); !tier.is_null())
       rows.push_back({name, readable_bytes(tier.at("used_bytes")) + " of " + readable_bytes(tier.at("limit_bytes"))});
   rows.push_back({"unflushed", readable_bytes(tiers.at("unflushed_bytes")) + ", " + readable_age(tiers.at("unflushed_s"))});

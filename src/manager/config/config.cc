@@ -171,6 +171,7 @@ const std::vector<Key>& keys() {
       boolean("manager", "enable_proxy", &Config::enable_proxy),
       number("manager", "flush_frequency", &Config::flush_frequency, 0, 1'440, "minutes"),
       size("manager", "flush_amount", &Config::flush_amount),
+      one_of("manager", "flush_policy", &Config::flush_policy, {"recency", "frequency", "next_use"}),
       number("manager", "shutdown", &Config::shutdown, 1, 600, "seconds"),
       one_of("manager", "log_format", &Config::log_format, {"text", "json"}),
       redis_url("redis", "url", &Config::redis_url),

@@ -30,6 +30,7 @@ struct Config {
   std::string backup_mode = "0700";  // of what is made in it: 0700, or 2770 to share it with a group
   bool enable_proxy = false;         // jobs reach Redis through [redis_proxy]
   std::uint64_t flush_frequency = 0; // minutes between looks at what Redis may have to evict; 0: 5 seconds
+  std::string flush_policy = "recency";  // what Redis evicts first: recency, frequency, next_use; jobs are told
   std::uint64_t flush_amount = 0;    // bytes that are written to backup_dir each time; 0: the library's 8 GiB
   std::uint64_t shutdown = 20;       // seconds that SIGTERM may take
   std::string log_format = "text";   // text, json

@@ -1,6 +1,7 @@
 #include "manager/daemon/client_conf.h"
 
 #include <fmt/format.h>
+#include <strings.h>
 
 #include <charconv>
 
@@ -12,7 +13,10 @@ namespace {
 
 class Section {
  public:
-  Section(const IniFile& file, const char* name) : file_(file), name_(name), section_(file.find(name)) {}
+  Section(const IniFile& file, const char* name) : file_(file), name_(name) {
+    for (const IniSection& section : file.sections())  // in any case, as scripts read them
+      if (strcasecmp(section.name.c_str(), name) == 0) section_ = &section;
+  }
 
   bool exists() const { return section_ != nullptr; }
   std::string optional(const char* field) const {
@@ -29,7 +33,7 @@ class Section {
  private:
   const IniFile& file_;
   const char* name_;
-  const IniSection* section_;
+  const IniSection* section_ = nullptr;
 };
 
 }  // namespace

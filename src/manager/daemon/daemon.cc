@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <vector>
@@ -29,8 +31,14 @@ using namespace std::chrono_literals;
 
 constexpr timespec kBetweenLooks{1, 0};
 
-// When and what a job file was, to see that it has changed.
+// When and what a file was, to see that it has changed.
 using Stamp = std::pair<std::filesystem::file_time_type, std::uintmax_t>;
+
+std::optional<Stamp> stamp_of(const std::filesystem::path& path) {
+  std::error_code gone;  // it may vanish meanwhile
+  const Stamp stamp{std::filesystem::last_write_time(path, gone), std::filesystem::file_size(path, gone)};
+  return gone ? std::nullopt : std::optional(stamp);
+}
 
 struct RunningJob {
   Stamp stamp;
@@ -42,18 +50,19 @@ std::map<std::string, Stamp> job_files(const std::string& directory) {
   std::map<std::string, Stamp> found;
   std::error_code error;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
-    std::error_code gone;  // it may vanish meanwhile
     const std::string name = it->path().stem().string();
     if (it->path().extension() != ".json" || name.starts_with('.')) continue;
-    const Stamp stamp{it->last_write_time(gone), it->file_size(gone)};
-    if (!gone) found.emplace(name, stamp);
+    if (const auto stamp = stamp_of(it->path())) found.emplace(name, *stamp);
   }
   return found;
 }
 
 class Daemon {
  public:
-  explicit Daemon(const DaemonOptions& options) : options_(options), manager_(read_client_conf(options.secret_file)) {
+  explicit Daemon(const DaemonOptions& options)
+      : options_(options),
+        secret_stamp_(stamp_of(options.secret_file)),
+        manager_(read_client_conf(options.secret_file)) {
     for (const std::string& directory : {options.jobs_directory, options.share.directory})
       if (!std::filesystem::is_directory(directory))
         throw ConfigError(fmt::format("{}: expected a directory", directory));
@@ -65,6 +74,7 @@ class Daemon {
   }
 
   void look() {
+    look_at_secret();
     const auto files = job_files(options_.jobs_directory);
     std::vector<std::string> ended;
     for (const auto& [name, job] : jobs_)
@@ -81,14 +91,40 @@ class Daemon {
   }
 
  private:
+  // Passwords and credentials change while jobs run. A secret that is unusable is complained about, and the one before
+  // counts.
+  void look_at_secret() {
+    const auto stamp = stamp_of(options_.secret_file);
+    if (!stamp || stamp == secret_stamp_) return;
+    secret_stamp_ = stamp;
+    try {
+      ManagerOptions fresh = read_client_conf(options_.secret_file);
+      log(LogLevel::kInfo, "{} has changed: connecting anew", options_.secret_file);
+      {
+        const std::lock_guard lock(mutex_);
+        manager_ = fresh;
+      }
+      for (const auto& [name, job] : jobs_)
+        if (job.client != nullptr) job.client->renew(fresh);
+    } catch (const ConfigError& error) {
+      log(LogLevel::kError, "{}", error.what());
+    }
+  }
+
+  ManagerOptions manager() const {
+    const std::lock_guard lock(mutex_);
+    return manager_;
+  }
+
   void start(const std::string& name, RunningJob& running) {
     try {
+      const ManagerOptions manager = this->manager();
       JobOptions job = read_job_file(options_.jobs_directory + "/" + name + ".json", name);
       job.node = options_.node;
       take_up(options_.share, job);
-      log(LogLevel::kInfo, "job {}: registering with {}", name, manager_.url);
+      log(LogLevel::kInfo, "job {}: registering with {}", name, manager.url);
       write(job, JobStatus());
-      running.client = JobClient::start(manager_, job, [this, job](const JobStatus& status) {
+      running.client = JobClient::start(manager, job, [this, job](const JobStatus& status) {
         log(LogLevel::kInfo, "job {}: {}{}{}", job.name, status.state, status.detail.empty() ? "" : ": ",
             status.detail);
         write(job, status);
@@ -101,7 +137,7 @@ class Daemon {
 
   void write(const JobOptions& job, const JobStatus& status) const {
     try {
-      write_share_files(options_.share, job, manager_, status);
+      write_share_files(options_.share, job, manager(), status);
     } catch (const ConfigError& error) {
       log(LogLevel::kError, "{}", error.what());
     }
@@ -122,7 +158,9 @@ class Daemon {
   }
 
   DaemonOptions options_;
-  const ManagerOptions manager_;
+  std::optional<Stamp> secret_stamp_;
+  mutable std::mutex mutex_;
+  ManagerOptions manager_;  // guarded by mutex_
   std::map<std::string, RunningJob> jobs_;
 };
 

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "alnair/core/error.h"
+#include "core/log.h"
+#include "core/nearest_names.h"
 #include "core/read_file.h"
 
 namespace alnair::manager {
@@ -100,7 +102,7 @@ class Fields {
 JobOptions read_job_file(const std::string& path, const std::string& name) {
   const auto text = read_small_file(path);
   if (!text) throw ConfigError(fmt::format("{}: no such file", path));
-  const json content = folded(json::parse(*text, nullptr, false));
+  const json given = json::parse(*text, nullptr, false), content = folded(given);
   if (!content.is_object())
     throw ConfigError(fmt::format("{}: expected a JSON object with the fields name, datasource and qos", path));
   const Fields fields(content, path, "");
@@ -116,6 +118,18 @@ JobOptions read_job_file(const std::string& path, const std::string& name) {
   job.durabilityindisk = qos_fields.number("durabilityindisk", job.durabilityindisk);
   job.lazyloading = qos_fields.boolean("lazyloading", job.lazyloading);
   job.single_pass = qos_fields.boolean("single_pass", job.single_pass);
+  for (const auto& [field, value] : given.items())  // names in it are the user's own
+    if (lower(field) == "resourceinfo" || lower(field) == "resources") {
+      if (!value.is_object()) fields.fail(lower(field).c_str(), "an object");
+      job.resources = value.dump(-1, ' ', false, json::error_handler_t::replace);
+    }
+  for (const auto& [field, value] : qos.items()) {
+    const std::vector<std::string> known = {"usecache", "maxmemory", "durabilityindisk", "lazyloading", "single_pass"};
+    if (std::find(known.begin(), known.end(), field) != known.end()) continue;
+    const auto near = nearest_names(field, known, 1);
+    log(LogLevel::kWarning, "{}, field qos.{}: is unknown, and has no effect{}", path, field,
+        near.empty() ? "" : fmt::format("; did you mean {}?", near.front()));
+  }
   return job;
 }
 

@@ -9,11 +9,14 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "alnair/core/error.h"
+#include "alnair/core/stats.h"
 #include "core/block_signals.h"
 #include "core/percent.h"
+#include "dataset/job/use_reporter.h"
 
 namespace alnair::manager {
 namespace {
@@ -22,14 +25,78 @@ using nlohmann::json;
 
 constexpr std::size_t kConnections = 256;         // at once: one a process of the job
 constexpr std::size_t kLongestQuestion = 1 << 20;  // bytes
-constexpr std::size_t kProcesses = 256;            // whose counters are kept apart
-constexpr std::size_t kCounters = 256;             // of a process
+constexpr std::size_t kProcesses = 2 * kConnections;  // whose counters are kept apart: more than can be connected
+constexpr std::size_t kPlaces = 8;                 // of tiers of the node
+constexpr std::size_t kLongestName = 128;          // bytes, of a process
+constexpr std::chrono::seconds kMayComeBack{60};   // a process that lost its connection: it reports every 5 s
 
 json to_json(const ChunkAnswer& answer) {
   return {{"state", answer.state}, {"hash", answer.hash}, {"url", answer.url}, {"failure", answer.failure}};
 }
 
 }  // namespace
+
+void ProcessCounts::joined(const std::string& process) {
+  const std::lock_guard lock(mutex_);
+  ++processes_[process].connections;
+}
+
+void ProcessCounts::left(const std::string& process, Time now) {
+  const std::lock_guard lock(mutex_);
+  const auto found = processes_.find(process);
+  if (found == processes_.end() || --found->second.connections > 0) return;
+  found->second.left = now;
+}
+
+void ProcessCounts::told(const std::string& process, const Counters& counters) {
+  const auto known = stats();
+  Counters taken;
+  for (const auto& [name, value] : counters)
+    if (value >= 0 && known.contains(name)) taken.emplace(name, value);
+  const std::lock_guard lock(mutex_);
+  processes_[process].counters = std::move(taken);
+}
+
+void ProcessCounts::told(const std::vector<NodeTier>& tiers) {
+  const std::lock_guard lock(mutex_);
+  for (const NodeTier& tier : tiers) {
+    const std::pair key(tier.tier, tier.place);
+    if (tiers_.size() == kPlaces && !tiers_.contains(key)) tiers_.clear();  // those that are still used are told again
+    tiers_[key] = tier;
+  }
+}
+
+void ProcessCounts::fold(std::map<std::string, Process>::iterator process) {
+  for (const auto& [name, value] : process->second.counters) ended_[name] += value;
+  processes_.erase(process);
+}
+
+ProcessCounts::Counters ProcessCounts::sum(Time now) {
+  const std::lock_guard lock(mutex_);
+  auto oldest = processes_.end();
+  for (auto process = processes_.begin(); process != processes_.end();) {
+    const auto next = std::next(process);
+    if (process->second.connections == 0) {
+      if (now - process->second.left > kMayComeBack)
+        fold(process);
+      else if (oldest == processes_.end() || process->second.left < oldest->second.left)
+        oldest = process;
+    }
+    process = next;
+  }
+  if (processes_.size() > kProcesses && oldest != processes_.end()) fold(oldest);
+  Counters sums = ended_;
+  for (const auto& [process, its] : processes_)
+    for (const auto& [name, value] : its.counters) sums[name] += value;
+  return sums;
+}
+
+std::vector<NodeTier> ProcessCounts::tiers() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<NodeTier> all;
+  for (const auto& [place, tier] : tiers_) all.push_back(tier);
+  return all;
+}
 
 MissServer::MissServer(const ShareOptions& share, const std::string& job, std::shared_ptr<JobClient> client)
     : path_(share.directory + "/" + job + ".sock"), client_(std::move(client)) {
@@ -96,6 +163,13 @@ void MissServer::accept_all() {
 }
 
 void MissServer::serve(Connection& connection) {
+  struct Joined {
+    ~Joined() {
+      if (!process.empty()) counts.left(process, std::chrono::steady_clock::now());
+    }
+    ProcessCounts& counts;
+    std::string process;
+  } joined{counts_, ""};
   std::string buffer;
   char part[1 << 14];
   for (;;) {
@@ -108,7 +182,7 @@ void MissServer::serve(Connection& connection) {
       buffer.append(part, static_cast<std::size_t>(count));
       continue;
     }
-    const std::string reply = answer(buffer.substr(0, end)) + "\n";
+    const std::string reply = answer(buffer.substr(0, end), joined.process) + "\n";
     buffer.erase(0, end + 1);
     for (std::size_t sent = 0; sent < reply.size();) {
       const ssize_t count = send(connection.socket.get(), reply.data() + sent, reply.size() - sent, MSG_NOSIGNAL);
@@ -119,31 +193,25 @@ void MissServer::serve(Connection& connection) {
   }
 }
 
-// Of all processes of the job, also those that have ended.
-void MissServer::sum_up(const json& report) {
-  const auto process = report.at("process").get<std::string>();
-  auto told = report.at("counters").get<std::map<std::string, double>>();
-  if (told.size() > kCounters) throw SourceError("too many counters");
-  const std::lock_guard lock(mutex_);
-  if (told_.size() == kProcesses && !told_.contains(process)) {
-    for (const auto& [name, value] : told_.begin()->second) ended_[name] += value;
-    told_.erase(told_.begin());
+void MissServer::sum_up(const json& report, std::string& process) {
+  const auto told = report.at("process").get<std::string>();
+  if (told.empty() || told.size() > kLongestName) throw SourceError("expected the name of a process");
+  if (process != told) {
+    if (!process.empty()) counts_.left(process, std::chrono::steady_clock::now());
+    counts_.joined(process = told);
   }
-  told_[process] = std::move(told);
-  auto sums = ended_;
-  for (const auto& [each, counters] : told_)
-    for (const auto& [name, value] : counters)
-      if (value >= 0) sums[name] += value;
-  client_->report(std::move(sums));
+  if (report.contains("counters")) counts_.told(process, report.at("counters").get<ProcessCounts::Counters>());
+  counts_.told(node_tiers(report, kPlaces));
+  client_->report(counts_.sum(std::chrono::steady_clock::now()), counts_.tiers());
 }
 
-std::string MissServer::answer(const std::string& question) {
+std::string MissServer::answer(const std::string& question, std::string& process) {
   json reply;
   try {
     std::vector<ChunkQuestion> chunks;
     const json parsed = json::parse(question);
     if (const auto report = parsed.find("report"); report != parsed.end()) {
-      sum_up(*report);
+      sum_up(*report, process);
       return "{}";
     }
     for (const json& chunk : parsed.at("chunks")) {

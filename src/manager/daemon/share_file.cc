@@ -12,9 +12,11 @@
 #include <string_view>
 
 #include "alnair/core/error.h"
+#include "cache/redis/flush_policy.h"
 #include "core/file.h"
 #include "core/read_file.h"
 #include "core/wall_clock.h"
+#include "dataset/job/password_file.h"
 
 namespace alnair::manager {
 namespace {
@@ -73,6 +75,7 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
                             {"bytes", status.bytes},
                             {"manager", manager.url},
                             {"redis", status.id.empty() && status.redis.empty() ? job.earlier_redis : status.redis},
+                            {"flush_policy", name_of(status.flush_policy)},
                             {"directory", status.directory},
                             {"directory_mode", status.directory_mode},
                             {"namespace", status.key_namespace},
@@ -83,6 +86,11 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
                             {"identity", identity_of(job, manager)},
                             {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
                             {"updated_ms", milliseconds_now()}};
+  if (const std::string password = password_of(content["redis"].get<std::string>()); !password.empty()) {
+    const std::string name = job.name + ".password";
+    replace_file(options, name, password);
+    content["redis_password_file"] = name;
+  }
   for (const auto& [kind, bytes] : {std::pair{"manifest", status.manifest}, {"hashes", status.hashes}}) {
     if (bytes == nullptr) continue;
     const std::string name = job.name + "." + kind;  // before the file that names it
@@ -94,7 +102,8 @@ void write_share_files(const ShareOptions& options, const JobOptions& job, const
 }
 
 void remove_share_files(const ShareOptions& options, const std::string& job) {
-  for (const char* ending : {".json", ".manifest", ".hashes"}) unlink((options.directory + "/" + job + ending).c_str());
+  for (const char* ending : {".json", ".manifest", ".hashes", ".password"})
+    unlink((options.directory + "/" + job + ending).c_str());
 }
 
 void take_up(const ShareOptions& options, JobOptions& job) {

@@ -1,6 +1,6 @@
 // What the daemon leaves for training scripts in /share: {job}.json, which says how far the registration is, and, once
 // it is ready, {job}.manifest. Each is written whole under another name and renamed. The first holds the password of the job's
-// user in Redis, and no other secret.
+// user in Redis, and no other secret; {job}.password has that alone, for processes that go on when it changes.
 #pragma once
 
 #include <sys/types.h>

@@ -110,7 +110,13 @@ std::string document_of(const DatasetRecord& record) {
               {"redis_bytes", record.redis_bytes},
               {"directory_bytes", record.directory_bytes},
               {"looked_ms", record.looked_ms},
-              {"use", to_json(record.use)}}
+              {"use", to_json(record.use)},
+              {"wanted",
+               {{"work", record.wanted.work},
+                {"prefix", record.wanted.prefix},
+                {"keys", record.wanted.keys},
+                {"bytes_per_s", record.wanted.bytes_per_s}}},
+              {"forgotten", record.forgotten}}
       .dump();
 }
 
@@ -128,6 +134,9 @@ void read_document(const std::string& document, DatasetRecord& record) {
     record.directory_bytes = value.value("directory_bytes", record.directory_bytes);
     record.looked_ms = value.value("looked_ms", record.looked_ms);
     if (const auto use = value.find("use"); use != value.end()) record.use = chunk_use(*use);
+    if (const auto wanted = value.find("wanted"); wanted != value.end())
+      record.wanted = {wanted->at("work"), wanted->at("prefix"), wanted->at("keys"), wanted->at("bytes_per_s")};
+    record.forgotten = value.value("forgotten", false);
   });
 }
 

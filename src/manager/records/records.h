@@ -88,6 +88,16 @@ struct JobRecord {
   bool operator==(const JobRecord&) const = default;
 };
 
+// Work on a dataset's chunks that somebody has asked for, and that has not ended: begun again when a manager starts.
+struct WantedWork {
+  std::string work;  // "copy", "check", "evict"; empty: none
+  std::string prefix;
+  std::vector<std::string> keys;
+  std::uint64_t bytes_per_s = 0;
+
+  bool operator==(const WantedWork&) const = default;
+};
+
 // A datasource of a client, as it was last listed.
 struct DatasetRecord {
   std::string id;
@@ -102,6 +112,8 @@ struct DatasetRecord {
   std::uint64_t redis_bytes = 0, directory_bytes = 0;  // of it in the shared tiers, when that was last looked at
   std::int64_t looked_ms = 0;                          // 0: never
   ChunkUse use;                                        // by all its jobs so far
+  WantedWork wanted = {};
+  bool forgotten = false;  // to its client it is no more; it is kept until its chunks are evicted
 
   bool operator==(const DatasetRecord&) const = default;
 };

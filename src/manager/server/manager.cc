@@ -13,6 +13,7 @@
 
 #include "alnair/core/error.h"
 #include "cache/private_directory.h"
+#include "cache/redis/flush_policy.h"
 #include "core/block_signals.h"
 #include "core/log.h"
 #include "core/wall_clock.h"
@@ -70,6 +71,7 @@ JobCache::Options cache_options(const Config& config) {
   Flusher::Options flusher;
   if (config.flush_frequency > 0) flusher.frequency = std::chrono::minutes(config.flush_frequency);
   if (config.flush_amount > 0) flusher.pace.most_bytes = config.flush_amount;
+  flusher.policy = flush_policy(flush_order(config.flush_policy).value());
   return {.tiers = {.redis_url = config.redis_url,
                     .directory = config.backup_dir,
                     .directory_mode = directory_mode(config),

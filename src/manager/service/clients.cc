@@ -29,6 +29,10 @@ S3Auth from_text(const std::string& text) {
   return {{parts.at(0), parts.at(1), parts.at(2)}, parts.at(3), parts.at(4)};
 }
 
+void check_new_password(const std::string& password) {
+  if (password.size() < 8) throw Problem(422, "invalid-field", "password: expected at least 8 characters");
+}
+
 Problem unknown_client(const std::string& name) {
   return {404, "unknown-client", fmt::format("there is no client \"{}\"", name)};
 }
@@ -81,6 +85,7 @@ std::string Clients::connect(const std::string& name, const std::string& passwor
     if (const auto found = clients_.find(name); found != clients_.end()) record = found->second;
   }
   if (!record && options_.create) {
+    check_new_password(password);
     try {
       add(name, password, name);
     } catch (const Problem& problem) {
@@ -163,6 +168,7 @@ S3Auth Clients::s3_auth(const std::string& name) const {
 }
 
 void Clients::add(const std::string& name, const std::string& password, const std::string& domain) {
+  check_new_password(password);
   std::string hash;
   {
     const Hashing permit(*this);
@@ -185,6 +191,7 @@ void Clients::change(const std::string& name, const std::optional<std::string>& 
                      const std::optional<bool>& enabled, const std::optional<Quota>& quota) {
   std::string hash;
   if (password) {
+    check_new_password(*password);
     const Hashing permit(*this);
     hash = hash_password(*password);
   }

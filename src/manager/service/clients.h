@@ -50,7 +50,8 @@ class Clients {
   Clients(Records& records, Sealer sealer, Options options, Clock clock);
 
   // Checks the password and keeps `auth`, if given, in place of what was known. Returns a session's token.
-  // Problems: 401 wrong name or password, 403 disabled, 429 too many failures or clients, 503 too many at once.
+  // Problems: 401 wrong name or password, 422 too short a password for a client that is made, 403 disabled, 429 too
+  // many failures or clients, 503 too many at once.
   std::string connect(const std::string& name, const std::string& password, const std::optional<S3Auth>& auth,
                       const std::string& peer);
   void disconnect(const std::string& token);
@@ -61,9 +62,10 @@ class Clients {
   // Problems: 404 unknown; 422 no S3 credentials, or none that this manager's key opens.
   S3Auth s3_auth(const std::string& name) const;
 
-  // Problems: 409 it exists, 429 too many.
+  // Problems: 409 it exists, 422 too short a password, 429 too many.
   void add(const std::string& name, const std::string& password, const std::string& domain);
-  // Of what is set, changes it; ends the client's sessions when its password changes or it is disabled. Problem: 404.
+  // Of what is set, changes it; ends the client's sessions when its password changes or it is disabled. Problems: 404,
+  // 422.
   void change(const std::string& name, const std::optional<std::string>& password, const std::optional<bool>& enabled,
               const std::optional<Quota>& quota = {});
   void remove(const std::string& name);  // Problem: 404

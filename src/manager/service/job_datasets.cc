@@ -72,13 +72,24 @@ void Jobs::pin(const std::string& id, std::int64_t until_ms) {
 
 void Jobs::erase_dataset(const std::string& id) {
   const std::lock_guard writing(writing_);
-  const DatasetView erased = unused(id);
-  records_.erase_dataset(id);
+  leave(unused(id).record);
+}
+
+// With writing_ held. Its record stays until its chunks are evicted.
+void Jobs::leave(DatasetRecord record) {
+  const bool cached = cache_ != nullptr && cache_->fillable() && !record.version.empty();
+  record.forgotten = true;
+  record.wanted = {.work = to_string(Work::kEvict)};
+  if (cached)
+    records_.put_dataset(record);
+  else
+    records_.erase_dataset(record.id);
   {
     const std::lock_guard lock(mutex_);
-    datasets_.erase(id);
+    datasets_.erase(record.id);
+    if (cached) leaving_[record.id] = record;
   }
-  evict_for_good(erased.record);
+  if (cached) evict_for_good(record);
 }
 
 Jobs::DatasetView Jobs::unused(const std::string& id) const {
@@ -105,12 +116,77 @@ CopyPlan Jobs::eviction_of(const DatasetRecord& record) const {
 void Jobs::evict_for_good(const DatasetRecord& record) {
   if (cache_ == nullptr || !cache_->fillable() || record.version.empty()) return;
   cache_->copies().cancel(record.id);
-  cache_->work(record, clients_.domain_of(record.client), eviction_of(record),
+  begin_work(record, eviction_of(record));
+}
+
+void Jobs::begin_work(const DatasetRecord& record, const CopyPlan& plan) {
+  cache_->work(record, clients_.domain_of(record.client), plan,
                [this, id = record.id](const CopyStatus& status) { worked(id, status); });
+}
+
+// What a manager before this one was asked for. Where it is not possible any more, it is not wanted any more.
+void Jobs::begin_again(const DatasetRecord& record) {
+  const auto work = work_named(record.wanted.work);
+  CopyStatus none{.work = work.value_or(Work::kLook)};
+  try {
+    if (cache_ == nullptr || !cache_->fillable() || !work) return settle(record.id, none);
+    CopyPlan plan{.work = *work,
+                  .prefix = record.wanted.prefix,
+                  .keys = record.wanted.keys,
+                  .bytes_per_s = record.wanted.bytes_per_s};
+    if (plan.work == Work::kEvict) {
+      const bool used =
+          !record.forgotten && (!dataset(record.id).jobs.empty() || record.pinned_until_ms > milliseconds_now());
+      if (used) return settle(record.id, none);
+      plan = eviction_of(record);
+    }
+    if (plan.work == Work::kCopy) plan.most_bytes = room_for(record);
+    begin_work(record, plan);
+  } catch (const Problem& problem) {
+    log(LogLevel::kWarning, "dataset {} of {}: {}", record.id, record.client, problem.what());
+    settle(record.id, none);
+  }
+}
+
+// With writing_ held, or before there is anybody else.
+void Jobs::keep_wanted(const std::string& id, const WantedWork& wanted) {
+  DatasetRecord record = dataset(id).record;
+  if (record.wanted == wanted) return;
+  record.wanted = wanted;
+  records_.put_dataset(record);
+  const std::lock_guard lock(mutex_);
+  datasets_[id] = record;
+}
+
+// What has ended is wanted no more; and a dataset that was kept for its eviction only is no more, either. As
+// keep_wanted().
+void Jobs::settle(const std::string& id, const CopyStatus& status) {
+  try {
+    WantedWork wanted;
+    bool left = false;
+    {
+      const std::lock_guard lock(mutex_);
+      left = leaving_.contains(id);
+      if (const auto found = datasets_.find(id); found != datasets_.end()) wanted = found->second.wanted;
+    }
+    if (left && status.work == Work::kEvict) {
+      records_.erase_dataset(id);
+      const std::lock_guard lock(mutex_);
+      leaving_.erase(id);
+    } else if (wanted.work == to_string(status.work)) {
+      keep_wanted(id, {});
+    }
+  } catch (const CacheError& error) {  // it is done once more after a restart
+    log(LogLevel::kError, "dataset {}: {}", id, error.what());
+  }
 }
 
 // What a piece of work has seen counts as a look, if it saw all and left it there. Else there is at least what a copy has seen.
 void Jobs::worked(const std::string& dataset, const CopyStatus& status) {
+  {
+    const std::lock_guard writing(writing_);
+    settle(dataset, status);
+  }
   if (status.whole && status.work != Work::kEvict) return looked(dataset, status);
   const std::lock_guard lock(mutex_);
   looks_[dataset] = {.wanted = true};  // at once
@@ -184,6 +260,7 @@ void Jobs::work(const std::string& id, CopyPlan plan) {
       throw Problem(409, "dataset-pinned", "the dataset is pinned; pin it for 0 minutes first");
     plan = eviction_of(record);
   }
+  const std::lock_guard writing(writing_);
   const DatasetRecord record = dataset(id).record;
   if (cache_ == nullptr) throw Problem(409, "no-cache", "the manager has no cache");
   if (plan.work == Work::kCopy) {
@@ -193,12 +270,18 @@ void Jobs::work(const std::string& id, CopyPlan plan) {
                     fmt::format("the datasets of \"{}\" have as many bytes in the cache as they may; evict one",
                                 record.client));
   }
-  cache_->work(record, clients_.domain_of(record.client), plan,
-               [this, id](const CopyStatus& status) { worked(id, status); });
+  keep_wanted(id, {to_string(plan.work), plan.prefix, plan.keys, plan.bytes_per_s});  // before it is acknowledged
+  try {
+    begin_work(record, plan);
+  } catch (const Problem&) {
+    keep_wanted(id, record.wanted);
+    throw;
+  }
 }
 
 void Jobs::cancel_work(const std::string& id) {
-  dataset(id);
+  const std::lock_guard writing(writing_);
+  keep_wanted(id, {});
   if (cache_ != nullptr) cache_->copies().cancel(id);
 }
 

@@ -39,10 +39,14 @@ Jobs::Jobs(Records& records, Clients& clients, Listings& listings, JobCache* cac
 
 void Jobs::resume() {
   std::vector<JobRecord> unfinished;
+  std::vector<DatasetRecord> wanted;
   const std::set<std::string> versions = listings_.versions();
   {
     const std::lock_guard lock(mutex_);
-    for (DatasetRecord& record : records_.datasets()) datasets_.emplace(record.id, std::move(record));
+    for (DatasetRecord& record : records_.datasets()) {
+      if (!record.wanted.work.empty()) wanted.push_back(record);
+      (record.forgotten ? leaving_ : datasets_).emplace(record.id, std::move(record));
+    }
     for (JobRecord& record : records_.jobs()) {
       // The records may be of a manager on another host, whose manifests are there.
       if (record.state == JobState::kReady && !versions.contains(record.version)) record.state = JobState::kListing;
@@ -53,6 +57,7 @@ void Jobs::resume() {
       jobs_[id] = {std::move(record), clock_(), clock_(), "{}", true};
     }
   }
+  for (const DatasetRecord& record : wanted) begin_again(record);
   for (const JobRecord& record : unfinished) begin_listing(record);
 }
 
@@ -130,27 +135,37 @@ void Jobs::take_over(const JobRecord& earlier, JobRecord& record) {
 
 void Jobs::begin_listing(const JobRecord& record) {
   listings_.start(record.dataset, record.id, record.client, record.datasource,
-                  [this, id = record.id](const ListingStatus& status) { listed(id, status); });
+                  [this, id = record.id, token_hash = record.token_hash](const ListingStatus& status) {
+                    listed(id, token_hash, status);
+                  });
 }
 
-void Jobs::listed(const std::string& id, const ListingStatus& status) {
-  JobRecord record;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = jobs_.find(id);
-    if (found == jobs_.end()) return;  // deregistered meanwhile
-    record = found->second.record;
-  }
+std::optional<JobRecord> Jobs::still_registered(const std::string& id, const std::string& token_hash) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end() || found->second.record.token_hash != token_hash) return std::nullopt;
+  return found->second.record;
+}
+
+void Jobs::listed(const std::string& id, const std::string& token_hash, const ListingStatus& status) {
+  const auto before = still_registered(id, token_hash);
+  if (!before) return;
+  JobRecord record = *before;
   const std::string domain = clients_.domain_of(record.client);
   if (cache_ != nullptr && status.failure.empty()) cache_->admit(record, domain);  // waits for Redis
   const bool copies = cache_ != nullptr && cache_->fillable() && record.qos.usecache && !record.qos.lazyloading &&
                       !record.single_pass && status.failure.empty();
-  const std::lock_guard writing(writing_);
+  std::unique_lock writing(writing_);
   std::optional<DatasetRecord> dataset;
+  const auto now = still_registered(id, token_hash);
+  if (!now) {  // deregistered meanwhile, or registered again
+    writing.unlock();
+    mend_user(id);
+    return;
+  }
+  record = *now;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = jobs_.find(id);
-    if (found == jobs_.end()) return;  // deregistered meanwhile
     record.state = !status.failure.empty() ? JobState::kFailed : copies ? JobState::kWarming : JobState::kReady;
     record.version = status.version;
     record.failure = status.failure;
@@ -173,14 +188,28 @@ void Jobs::listed(const std::string& id, const ListingStatus& status) {
           : status.failure);
   if (copies) {
     cache_->copy(*dataset, domain, id, {.most_bytes = room_for(*dataset)},
-                 [this, id, dataset = dataset->id](const CopyStatus& copy) {
+                 [this, id, token_hash, dataset = dataset->id](const CopyStatus& copy) {
                    worked(dataset, copy);
-                   copied(id, copy);
+                   copied(id, token_hash, copy);
                  });
   } else if (dataset) {
     const std::lock_guard lock(mutex_);
     looks_[dataset->id].wanted = true;
   }
+}
+
+// Of a job that ended, or began again, while its user was being made.
+void Jobs::mend_user(const std::string& id) {
+  if (cache_ == nullptr) return;
+  std::optional<JobRecord> present;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = jobs_.find(id); found != jobs_.end()) present = found->second.record;
+  }
+  if (present)
+    cache_->change(*present, clients_.domain_of(present->client));
+  else
+    cache_->dismiss(id);  // waits for Redis
 }
 
 void Jobs::put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record) {
@@ -192,19 +221,17 @@ void Jobs::put_dataset_and_job(const std::optional<DatasetRecord>& dataset, cons
   }
   const std::lock_guard lock(mutex_);
   jobs_[record.id].record = record;
-  if (dataset) datasets_[dataset->id] = *dataset;
+  if (!dataset) return;
+  datasets_[dataset->id] = *dataset;
+  if (leaving_.erase(dataset->id) > 0) cache_->copies().cancel(dataset->id);  // it is wanted again
 }
 
 // Whatever the cache lacks, the job reads from the source.
-void Jobs::copied(const std::string& id, const CopyStatus& status) {
+void Jobs::copied(const std::string& id, const std::string& token_hash, const CopyStatus& status) {
   const std::lock_guard writing(writing_);
-  JobRecord record;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = jobs_.find(id);
-    if (found == jobs_.end()) return;  // deregistered meanwhile
-    record = found->second.record;
-  }
+  const auto now = still_registered(id, token_hash);
+  if (!now) return;  // deregistered meanwhile
+  JobRecord record = *now;
   record.state = JobState::kReady;
   log(LogLevel::kInfo, "job {} of {}: {} of {} bytes are in the cache, {} were copied{}{}{}", id, record.client,
       status.cached_bytes(), status.total_bytes, status.copied_bytes, status.full ? "; it is full" : "",
@@ -301,12 +328,10 @@ void Jobs::deregister(const std::string& id, bool delete_dataset) {
       unused = dataset_view(known->second).jobs.empty() && known->second.pinned_until_ms <= milliseconds_now();
       last_use = known->second;
       looks_[dataset].wanted = true;
-      if (delete_dataset && unused) datasets_.erase(known);
     }
   }
   if (last_use && delete_dataset && unused) {
-    records_.erase_dataset(dataset);
-    evict_for_good(*last_use);
+    leave(*last_use);
   } else if (last_use) {
     records_.put_dataset(*last_use);
   }
@@ -325,7 +350,8 @@ void Jobs::forget_client(const std::string& client) {
       tokens_.erase(record.token_hash);
       jobs_.erase(record.id);
     }
-    std::erase_if(datasets_, [&](const auto& entry) { return entry.second.client == client; });
+    for (auto* datasets : {&datasets_, &leaving_})
+      std::erase_if(*datasets, [&](const auto& entry) { return entry.second.client == client; });
   }
   writing.unlock();
   for (const JobRecord& record : ended) {
@@ -372,6 +398,18 @@ std::vector<JobView> Jobs::list(const std::string& client) const {
   return views;
 }
 
+std::vector<JobBrief> Jobs::briefs(const std::string& client) const {
+  const std::lock_guard lock(mutex_);
+  const auto now = clock_();
+  std::vector<JobBrief> briefs;
+  briefs.reserve(jobs_.size());
+  for (const auto& [id, job] : jobs_)
+    if (client.empty() || job.record.client == client)
+      briefs.push_back({id, job.record.node, job.record.state, job.record.created_ms, seconds(now - job.heartbeat),
+                        now - job.heartbeat >= options_.token_life});
+  return briefs;
+}
+
 std::map<JobState, std::uint64_t> Jobs::states() const {
   std::map<JobState, std::uint64_t> counts;
   const std::lock_guard lock(mutex_);
@@ -379,14 +417,34 @@ std::map<JobState, std::uint64_t> Jobs::states() const {
   return counts;
 }
 
+void Jobs::end_earlier_passwords(const std::string& id) {
+  const std::lock_guard writing(writing_);
+  JobRecord record;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = jobs_.find(id);
+    if (found == jobs_.end()) return;  // deregistered meanwhile
+    record = found->second.record;
+  }
+  record.earlier_redis_hashes.clear();
+  records_.put_job(record);
+  if (cache_ != nullptr) cache_->change(record, clients_.domain_of(record.client));
+  const std::lock_guard lock(mutex_);
+  jobs_[id].record = record;
+}
+
 void Jobs::sweep() {
-  std::vector<std::string> ended;
+  std::vector<std::string> ended, outdated;
   {
     const std::lock_guard lock(mutex_);
     const auto now = clock_();
-    for (const auto& [id, job] : jobs_)
+    for (const auto& [id, job] : jobs_) {
       if (now - job.heartbeat >= options_.token_life + options_.grace) ended.push_back(id);
+      if (now - job.registered >= options_.token_life && !job.record.earlier_redis_hashes.empty())
+        outdated.push_back(id);
+    }
   }
+  for (const std::string& id : outdated) end_earlier_passwords(id);
   for (const std::string& id : ended) {
     log(LogLevel::kInfo, "job {} sends no heartbeats any more: deregistered", id);
     try {

@@ -30,8 +30,9 @@ struct JobRequest {
   Datasource datasource;
   Qos qos;
   bool single_pass = false;  // as JobRecord has it
-  // Of a registration that the client has lost, or that the manager has: the same id is given, unless somebody else has it now, and
-  // the passwords of the job's user in Redis go on being good.
+  // Of a registration that the client has lost, or that the manager has: the same id is given, unless somebody else has
+  // it now, and the passwords of the job's user in Redis go on being good for a token's life, in which its processes
+  // learn the new one.
   std::string earlier_id;
   std::vector<std::string> earlier_redis_hashes;
 };
@@ -47,6 +48,16 @@ struct JobView {
   bool expired = false;                // its token is void; another heartbeat of its client revives it
   std::string report;                  // what the last heartbeat carried: a JSON object, as text
   std::optional<CopyStatus> copy;      // of its dataset, once one has begun
+};
+
+// What is to be had of thousands of jobs without delaying their heartbeats.
+struct JobBrief {
+  std::string id;
+  std::string node;
+  JobState state = JobState::kListing;
+  std::int64_t created_ms = 0;
+  double heartbeat_age_s = 0;
+  bool expired = false;
 };
 
 struct RegisteredJob {
@@ -94,6 +105,7 @@ class Jobs {
 
   JobView get(const std::string& id) const;                    // Problem: 404
   std::vector<JobView> list(const std::string& client) const;  // "": of all clients
+  std::vector<JobBrief> briefs(const std::string& client) const;  // likewise
   std::map<JobState, std::uint64_t> states() const;            // how many are in each, of all clients
 
   struct DatasetView {
@@ -112,8 +124,8 @@ class Jobs {
   DatasetView dataset(const std::string& id) const;        // Problem: 404
   void pin(const std::string& id, std::int64_t until_ms);  // 0: no longer. Problem: 404
   void erase_dataset(const std::string& id);               // and evicts it. Problem: 404; 409 while a job uses it
-  // Begins work on the dataset's chunks, in the background. Problem: 404; 409: no cache, other work goes on; of an eviction,
-  // also: a job uses it, it is pinned.
+  // Begins work on the dataset's chunks, in the background; goes on with it after a restart. Problem: 404; 409: no
+  // cache, other work goes on; of an eviction, also: a job uses it, it is pinned.
   void work(const std::string& id, CopyPlan plan);
   void cancel_work(const std::string& id);  // Problem: 404
   // Evicts datasets that no job has used for durabilityindisk minutes and that are not pinned. Returns their ids.
@@ -122,7 +134,8 @@ class Jobs {
   // Throws only what `interrupt` throws.
   void name_chunks(const Interrupt& interrupt);
 
-  void sweep();  // deregisters jobs whose grace has ended
+  // Deregisters jobs whose grace has ended, and ends passwords of earlier registrations after a token's life.
+  void sweep();
   // Looks how much is cached of the dataset whose turn it is, if there is one: its jobs have read since the last look. Waits. Throws
   // only what `interrupt` throws.
   void look(const Interrupt& interrupt);
@@ -144,8 +157,12 @@ class Jobs {
     Time last{};
   };
   void begin_listing(const JobRecord& record);
-  void listed(const std::string& id, const ListingStatus& status);
-  void copied(const std::string& id, const CopyStatus& status);
+  void end_earlier_passwords(const std::string& id);
+  // `token_hash` tells this registration from a later one of the same id.
+  void listed(const std::string& id, const std::string& token_hash, const ListingStatus& status);
+  void copied(const std::string& id, const std::string& token_hash, const CopyStatus& status);
+  void mend_user(const std::string& id);
+  std::optional<JobRecord> still_registered(const std::string& id, const std::string& token_hash) const;
   void put_dataset_and_job(const std::optional<DatasetRecord>& dataset, const JobRecord& record);
   JobView view(const Job& job) const;
   std::uint64_t room_for(const DatasetRecord& record) const;  // in its client's quota of cached bytes
@@ -153,6 +170,11 @@ class Jobs {
   void take_over(const JobRecord& earlier, JobRecord& record);
   DatasetRecord dataset_of(const std::string& job) const;
   void worked(const std::string& dataset, const CopyStatus& status);
+  void begin_work(const DatasetRecord& record, const CopyPlan& plan);
+  void begin_again(const DatasetRecord& record);
+  void keep_wanted(const std::string& dataset, const WantedWork& wanted);
+  void settle(const std::string& dataset, const CopyStatus& status);
+  void leave(DatasetRecord record);
   void looked(const std::string& dataset, const CopyStatus& status);
   Job& find(const std::string& id);
   const Job& find(const std::string& id) const;
@@ -173,6 +195,7 @@ class Jobs {
   std::map<std::string, Job> jobs_;
   std::map<std::string, std::string> tokens_;  // hash to job
   std::map<std::string, DatasetRecord> datasets_;
+  std::map<std::string, DatasetRecord> leaving_;  // those that are forgotten, while they are evicted
   std::map<std::string, Looks> looks_;            // by dataset
   std::set<std::string> unkept_;                  // datasets whose use is not in the records yet
   std::map<std::string, std::int64_t> collected_;  // by dataset: its last use, when it was evicted for not being used
