@@ -11,6 +11,7 @@ from . import _stats, _values, _windowed
 from torch.utils.data import DataLoader  # isort: skip
 
 from ._ahead import Ahead, StatefulAhead
+from ._receive import receive_ahead
 from ._route import prepare
 from .errors import ConfigError, OptionTypeError
 
@@ -57,7 +58,7 @@ class AlnairJobDataLoader(DataLoader[Any]):
 
     def _get_iterator(self) -> Any:
         prepare(self.dataset)
-        return super()._get_iterator()
+        return receive_ahead(super()._get_iterator())
 
     def __iter__(self) -> Any:
         _stats.begin_epoch()
@@ -133,7 +134,7 @@ def _with_look_ahead(kind: Any) -> type:
 
             def _get_iterator(self) -> Any:
                 prepare(self.dataset)
-                return super()._get_iterator()
+                return receive_ahead(super()._get_iterator())
 
             def __reduce_ex__(self, protocol: Any) -> Tuple[Any, ...]:
                 return _restored, (kind, self.__dict__)
