@@ -113,7 +113,7 @@ def main() -> None:
     os.environ["ALNAIR_MEMORY_LIMIT"] = "256MiB"
     port = servers.free_port()
     command = [sys.executable, str(Path(__file__).with_name("listing_server.py")), str(port), str(options.objects)]
-    rows = []
+    rows, targets = [], []
     try:
         with servers.running(command, port) as url:
             os.environ["AWS_ENDPOINT_URL"] = url
@@ -123,9 +123,17 @@ def main() -> None:
                 found = {"bare": ranks("bare", method, options), "first": ranks("alnair", method, options)}
                 found["second"] = ranks("alnair", method, options)
                 bare = statistics.median(size for each in found["bare"] for size in each["memory"])
+                bare_s = max(each["first_batch_s"] for each in found["bare"])
                 for name, results in found.items():
                     sizes = [size for each in results for size in each["memory"]]
                     worst = {key: max(each[key] for each in results) for key in ("open_s", "first_batch_s", "start_s", "pickle")}
+                    if name != "bare":
+                        start = f"{method}, {name} start"
+                        targets += [
+                            (f"{start}: first batch, s (bare PyTorch's: {bare_s:.2f})", worst["first_batch_s"], "≤", 2),
+                            (f"{start}: MB a worker, most over bare", (max(sizes) - bare) / 1e6, "≤", 30),
+                            (f"{start}: pickle, bytes", worst["pickle"], "≤", 1024),
+                        ]
                     rows.append([
                         method, name if name == "bare" else f"alnair, {name} start",
                         f"{statistics.median(sizes) / 1e6:.1f}", f"{(max(sizes) - bare) / 1e6:+.1f}",
@@ -140,6 +148,8 @@ def main() -> None:
     print(f"listed and registered in {listed:.0f} s (the server here makes pages of it meanwhile)\n")
     header = ["workers", "what", "MB a worker", "most over bare, MB", "MB the loop", "pickle, bytes", "open, s", "first batch, s", "start, s"]
     print(measure.table(header, rows))
+    print()
+    print(measure.targets(targets))
 
 
 if __name__ == "__main__":
