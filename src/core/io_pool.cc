@@ -37,6 +37,7 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
   std::size_t threads = 0;  // workers alive
   std::size_t hanging = 0;  // tasks that were abandoned and have not returned
   bool watching = false;    // the watchdog is alive
+  bool watch_idle = false;  // and waits for something to watch
   bool stopping = false;
 
   template <typename Body>
@@ -60,7 +61,7 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
       Running current{std::move(queue.front()), Clock::now()};
       queue.pop_front();
       running.push_back(&current);
-      if (running.size() == 1) watch.notify_one();
+      if (watch_idle) watch.notify_one();  // else it looks by itself before long: a wake-up costs as much as a short task
       current_running = &current;
       lock.unlock();
       current.task->run();
@@ -84,7 +85,9 @@ struct IoPool::State : std::enable_shared_from_this<IoPool::State> {
     std::unique_lock lock(mutex);
     while (!stopping || threads > 0) {
       if (running.empty()) {
+        watch_idle = true;
         watch.wait(lock, [&] { return !running.empty() || (stopping && threads == 0); });
+        watch_idle = false;
         continue;
       }
       watch.wait_for(lock, options.stall_limit / 4);

@@ -24,9 +24,15 @@ using redis::Reply;
 
 constexpr char kMagic[4] = {'A', 'L', 'N', 'C'};
 constexpr std::uint32_t kFormat = 2;
-constexpr std::uint64_t kHashedAtOnce = 32u << 10;  // bytes that the client's own thread may hash: about 6 us
 constexpr std::uint64_t kMaxChunkBytes = 32u << 20;   // what is longer is none of ours, and takes no memory here
 constexpr auto kFullFor = std::chrono::seconds(1);
+
+// Bytes that the client's own thread may hash, where others may: about 6 us. Two cores have enough to do with receiving and with filling
+// node memory: to hand a chunk to a third thread costs more than it hides.
+std::uint64_t hashed_at_once() {
+  static const bool alone = std::thread::hardware_concurrency() <= 2;
+  return alone ? kMaxChunkBytes : 32u << 10;
+}
 
 struct StoredHeader {
   char magic[4];
@@ -95,7 +101,7 @@ void RedisTier::State::answer(const std::shared_ptr<const Asked>& asked, std::si
   }
   if (result.reply.is_nil()) return miss(*asked, i);
   std::optional<View> body = body_of(result.reply.bytes);
-  if (!body || body->size() <= kHashedAtOnce) return check(*asked, i, std::move(body));
+  if (!body || body->size() <= hashed_at_once()) return check(*asked, i, std::move(body));
   struct CheckTask : IoTask {
     std::shared_ptr<State> state;
     std::shared_ptr<const Asked> asked;
