@@ -322,6 +322,45 @@ TEST_F(TransitTest, AChunkConsumedTwiceCountsOnce) {
   memory->release_dataset(kAhead);
 }
 
+TEST_F(TransitTest, PagesOfWhatHasPassedAreUsedAgain) {
+  const auto memory = open_transit();
+  pass(*memory, 0, 0);
+  const std::string first = files("segment-").at(0), link = directory_ / "link";
+  fs::create_hard_link(first, link);  // so that no other file gets its inode
+  bool used_again = false;
+  for (std::uint64_t i = 1; i < 400; ++i) {
+    pass(*memory, i, 0);
+    ASSERT_TRUE(same_bytes(memory->find(chunk(i).hash), chunk(i))) << i;
+    for (const std::string& segment : files("segment-")) used_again |= segment != first && fs::equivalent(segment, link);
+  }
+  EXPECT_TRUE(used_again);
+}
+
+// It was forked with a view, and has not used node memory since: its mapping has no lock.
+TEST_F(TransitTest, PagesThatAForkedChildMapsAreNotUsedAgain) {
+  const auto memory = open_transit();
+  pass(*memory, 0, 0);
+  const std::string link = directory_ / "link";
+  fs::create_hard_link(files("segment-").at(0), link);
+  auto view = memory->find(chunk(0).hash);
+  int to_child[2];
+  ASSERT_EQ(pipe(to_child), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char byte;
+    _exit(read(to_child[0], &byte, 1) == 1 && same_bytes(view, chunk(0)) ? 0 : 1);
+  }
+  view.reset();
+  for (std::uint64_t i = 1; i < 400; ++i) pass(*memory, i, 0);
+  EXPECT_FALSE(memory->find(chunk(0).hash));
+  EXPECT_EQ(fs::hard_link_count(link), 1u) << "it was evicted, and its file removed";
+  ASSERT_EQ(write(to_child[1], "x", 1), 1);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  for (const int fd : to_child) close(fd);
+}
+
 TEST_F(NodeMemoryTest, EvictedSegmentsCountUntilTheirViewsAreGone) {
   const auto memory = open(EvictionPolicy::kLru);
   const Chunk chunk = make_chunk(1, 100'000);

@@ -125,15 +125,30 @@ std::optional<OwnedSegment> SegmentAllocator::adopt(const SegmentKind& kind, std
 // Under the allocation lock, step by step so that a kill at any point leaves something that is recognised:
 // 1. Make room: count files, evict until the first step fits.
 // 2. Fill in a free slot and mark it `making`. (Killed from here on: the next holder of the lock frees it.)
-// 3. Make the file, reserve its blocks, write its header.
+// 3. Make the file, reserve its blocks, write its header. Or take an evicted segment's: give it its name, then free its slot. (Killed in
+//    between: that slot is of a segment whose file is gone.) Its old records are none in this one, which has another nonce.
 // 4. Mark the slot `open`: now it can be found, adopted and evicted.
 std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std::uint64_t bytes,
                                                    std::vector<Survivor>* survivors) {
   if (refused_lately(kind)) return std::nullopt;
   const LockFile::Guard lock = allocation_lock();
+  if (!lock) return std::nullopt;
+  wants_spare_ = true;
+  std::optional<OwnedSegment> made = make_locked(kind, bytes, survivors);
+  wants_spare_ = false;
+  drop_spare();
+  return made;
+}
+
+std::optional<OwnedSegment> SegmentAllocator::make_locked(const SegmentKind& kind, std::uint64_t bytes,
+                                                          std::vector<Survivor>* survivors) {
   const std::uint64_t size = std::min(round_up(kFirstRecord + bytes, step_for(kind)), control_.limits().segment);
-  if (!lock || !may_open_another() || !make_room(kind, size, survivors)) return std::nullopt;
-  const std::optional<std::uint64_t> sequence = free_sequence();
+  if (!may_open_another() || !make_room(kind, size, survivors)) return std::nullopt;
+  std::optional<std::uint64_t> sequence = free_sequence();
+  if (!sequence && spare_) {
+    drop_spare();  // its slot
+    sequence = free_sequence();
+  }
   if (!sequence) return std::nullopt;
   SegmentSlot& slot = control_.slot(*sequence);
   OwnedSegment segment;
@@ -154,7 +169,8 @@ std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std:
   control_.next_sequence().store(*sequence + 1);
 
   const std::string path = segments_.path(*sequence);
-  segment.file = FileDescriptor(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!use_spare(segment, size))
+    segment.file = FileDescriptor(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   const SegmentHeader header{kSegmentMagic, *sequence, segment.nonce, kind.dataset};
   if (segment.file && extend(segment, kind, size, survivors) &&
       pwrite(segment.file.get(), &header, sizeof header, 0) == sizeof header) {
@@ -166,6 +182,17 @@ std::optional<OwnedSegment> SegmentAllocator::make(const SegmentKind& kind, std:
   unlink(path.c_str());
   slot.set(*sequence, SegmentState::kFree);
   return std::nullopt;
+}
+
+bool SegmentAllocator::use_spare(OwnedSegment& segment, std::uint64_t size) {
+  wants_spare_ = false;
+  if (!spare_ || rename(segments_.dead_path(spare_->sequence).c_str(), segments_.path(segment.sequence).c_str()) != 0) return false;
+  control_.slot(spare_->sequence).set(spare_->sequence, SegmentState::kFree);
+  segment.file = std::move(spare_->file);
+  segment.reserved = std::min(spare_->bytes, size);
+  if (spare_->bytes > size && ftruncate(segment.file.get(), static_cast<off_t>(size)) != 0) ++faults_;
+  spare_.reset();
+  return true;
 }
 
 bool SegmentAllocator::reserve(OwnedSegment& segment, const SegmentKind& kind, std::uint64_t bytes,
@@ -184,7 +211,7 @@ bool SegmentAllocator::reserve(OwnedSegment& segment, const SegmentKind& kind, s
 // for: tmpfs would zero again what is reserved and not yet written.
 bool SegmentAllocator::extend(const OwnedSegment& segment, const SegmentKind& kind, std::uint64_t size,
                               std::vector<Survivor>* survivors) {
-  for (;;) {
+  while (segment.reserved < size) {
     const int error = posix_fallocate(segment.file.get(), static_cast<off_t>(segment.reserved),
                                       static_cast<off_t>(size - segment.reserved));
     if (error == 0) return true;
@@ -192,6 +219,7 @@ bool SegmentAllocator::extend(const OwnedSegment& segment, const SegmentKind& ki
     ++faults_;
     if (error != ENOSPC || !evict_one(kind, kind.area, count_blocks(false), survivors)) return false;
   }
+  return true;
 }
 
 // The owner lock is held. The file is cut only after the last record: readers never look beyond `published`.

@@ -101,7 +101,11 @@ class SegmentAllocator {
   bool fits(const SegmentSlot& slot, const SegmentKind& kind, std::uint64_t bytes) const;
   std::uint64_t full_size(const SegmentKind& kind) const;
   Blocks count_blocks(bool remove_orphans);
+  std::optional<OwnedSegment> make_locked(const SegmentKind& kind, std::uint64_t bytes, std::vector<Survivor>* survivors);
   void free_dead_segments();
+  void retire(std::uint32_t number);
+  bool use_spare(OwnedSegment& segment, std::uint64_t size);
+  void drop_spare();
   bool make_room(const SegmentKind& kind, std::uint64_t bytes, std::vector<Survivor>* survivors);
   bool evict_one(const SegmentKind& kind, SegmentArea area, const Blocks& blocks, std::vector<Survivor>* survivors);
   bool evict_passed(const Blocks& blocks);
@@ -118,6 +122,14 @@ class SegmentAllocator {
   bool may_open_another();
   LockFile::Guard allocation_lock();
 
+  // An evicted segment's file that nobody has open: what make() makes of it needs no new pages, which cost more than to write them. It
+  // counts as freed. Guarded, as wants_spare_, by the allocation lock, and gone when that is given back.
+  struct Spare {
+    std::uint64_t sequence = 0;
+    FileDescriptor file;
+    std::uint64_t bytes = 0;
+  };
+
   const std::string directory_;
   LockFile& locks_;
   MemoryControl& control_;
@@ -126,6 +138,8 @@ class SegmentAllocator {
   const Policy& policy_;
   const Clock clock_;
   const std::uint64_t step_;  // files grow by this, or multiples of it
+  std::optional<Spare> spare_;
+  bool wants_spare_ = false;
   std::atomic<std::uint64_t> refused_until_{0}, refused_dataset_{0};
   std::atomic<std::uint64_t> impatient_until_{0};  // milliseconds of clock_
   std::atomic<std::uint64_t> faults_{0}, evicted_bytes_{0};

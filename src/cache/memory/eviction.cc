@@ -16,6 +16,7 @@
 #include "cache/memory/allocator.h"
 #include "cache/record.h"
 #include "core/bus_guard.h"
+#include "core/sole_opener.h"
 
 namespace alnair {
 namespace {
@@ -57,6 +58,7 @@ SegmentAllocator::Blocks SegmentAllocator::count_blocks(bool remove_orphans) {
       continue;
     const std::uint64_t bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
     if (const auto sequence = sequence_of(entry->d_name)) {
+      if (spare_ && *sequence == spare_->sequence) continue;
       const SegmentSlot& slot = control_.slot(*sequence);
       const SegmentState state = slot.state();
       if (slot.sequence() != *sequence || state == SegmentState::kFree) {
@@ -83,8 +85,10 @@ void SegmentAllocator::free_dead_segments() {
     if (state == SegmentState::kFree) continue;
     if ((sequence & (control_.slots() - 1)) == number) {  // else it is garbage
       if (state == SegmentState::kOpen || state == SegmentState::kSealed) continue;
-      if (state == SegmentState::kDead && locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number)))
+      if (state == SegmentState::kDead) {
+        if (!locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number))) retire(number);
         continue;
+      }
       unlink(segments_.path(sequence).c_str());
       unlink(segments_.dead_path(sequence).c_str());
     }
@@ -210,7 +214,7 @@ std::optional<Eviction> SegmentAllocator::choose_forgotten(const std::vector<Seg
 // 1. Mark the slot dead: readers that have not mapped the segment do not begin to.
 // 2. Give the file its other name. (Killed before or after: free_dead_segments() knows both.)
 // 3. Tell all processes, which unmap it at their next operation; this one does it now.
-// 4. Unlink the file if nobody maps it. Otherwise it stays, and counts, and whoever makes room later looks
+// 4. Unlink the file, or use it again, if nobody maps it. Otherwise it stays, and counts, and whoever makes room later looks
 // again.
 void SegmentAllocator::evict(std::uint32_t number) {
   SegmentSlot& slot = control_.slot(number);
@@ -219,9 +223,33 @@ void SegmentAllocator::evict(std::uint32_t number) {
   rename(segments_.path(sequence).c_str(), segments_.dead_path(sequence).c_str());
   control_.announce_eviction();
   segments_.drop_evicted();
-  if (locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number))) return;
+  if (!locks_.is_locked(lock_offset(LockPurpose::kSegmentMapped, number))) retire(number);
+}
+
+// A dead segment that nobody maps any more: its file is make()'s to use again, or goes. Nobody may have it open: a process that was forked
+// with views of it, and has not used node memory since, has a mapping without a lock.
+void SegmentAllocator::retire(std::uint32_t number) {
+  SegmentSlot& slot = control_.slot(number);
+  const std::uint64_t sequence = slot.sequence();
+  if (spare_ && spare_->sequence == sequence) return;
+  if (wants_spare_ && !spare_) {
+    FileDescriptor file(open(segments_.dead_path(sequence).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    struct stat status {};
+    if (file && is_sole_opener(file.get()) && fstat(file.get(), &status) == 0) {
+      spare_ = Spare{sequence, std::move(file), static_cast<std::uint64_t>(status.st_size)};
+      return;
+    }
+  }
+  unlink(segments_.path(sequence).c_str());
   unlink(segments_.dead_path(sequence).c_str());
   slot.set(sequence, SegmentState::kFree);
+}
+
+void SegmentAllocator::drop_spare() {
+  if (!spare_) return;
+  unlink(segments_.dead_path(spare_->sequence).c_str());
+  control_.slot(spare_->sequence).set(spare_->sequence, SegmentState::kFree);
+  spare_.reset();
 }
 
 // Copies the chunks that were read since they were written, at most half a segment of them.
