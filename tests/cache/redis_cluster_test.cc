@@ -10,8 +10,10 @@
 #include <set>
 #include <thread>
 
+#include "cache/directory/spill_tier.h"
 #include "cache/tier_contract.h"
 #include "support/redis_servers.h"
+#include "support/temporary_directory.h"
 
 namespace alnair {
 namespace {
@@ -279,6 +281,47 @@ TEST(RedisClusterTest, WhatIsTooMuchIsNotStoredAndItsLeaseEnds) {
     const auto outcomes = wait_for<std::vector<LeaseOutcome>>([&](auto done) { other.acquire(ids, done); });
     return std::count(outcomes.begin(), outcomes.end(), LeaseOutcome::kGranted) == 10;
   }));
+}
+
+TEST(RedisClusterTest, WhatRedisIsTooSlowForGoesToTheSharedDirectory) {
+  for (const char* policy : {"volatile-ttl", "allkeys-lru", "noeviction"}) {
+    RedisServer server({.arguments = {"--maxmemory", "100mb", "--maxmemory-policy", policy}});
+    TemporaryDirectory root;
+    const RedisKeys keys("test", "default");
+    const auto client = redis::open(server.url());
+    SpillOptions spill;
+    spill.directories = {root / "nfs"};
+    spill.node_directory = root / "node";
+    const auto directory = open_spill(spill);
+    ClusterOverRedis small(client, keys, std::make_shared<RedisTier>(client, keys), 450'000, {}, directory);
+    ASSERT_TRUE(eventually([&] { return small.fills_directory() != (policy == std::string("noeviction")); })) << policy;
+    std::vector<ChunkId> ids;
+    std::vector<PutRequest> chunks;
+    std::vector<Cluster::Fetched> fetched;
+    for (std::uint64_t i = 0; i < 10; ++i) {
+      const Chunk chunk = make_chunk(i, 100'000);
+      ids.push_back(id_of(i));
+      chunks.push_back({.hash = chunk.hash, .bytes = chunk.bytes});
+      fetched.push_back({ids.back(), chunks.back()});
+    }
+    wait_for<std::vector<LeaseOutcome>>([&](auto done) { small.acquire(ids, done); });
+    small.publish(std::move(fetched));
+    small.flush();
+    // Four at a time go either way; two are nobody's.
+    const auto found = wait_for<std::vector<std::optional<ContentHash>>>([&](auto done) { small.find_hashes(ids, done); });
+    for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(found.at(i).has_value(), i < 8) << policy << " " << i;
+    RedisTier tier(client, keys);
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      EXPECT_EQ(get_one(tier, chunks[i].hash).has_value(), i < 4) << policy << " " << i;
+    const bool by_filler = policy == std::string("noeviction");  // one of the tiered cache writes all of them
+    for (std::size_t i = 4; i < 8; ++i)
+      EXPECT_EQ(same_bytes(get_one(*directory, chunks[i].hash), {chunks[i].hash, chunks[i].bytes}), !by_filler) << policy << " " << i;
+    ClusterOverRedis other(client, keys, std::make_shared<RedisTier>(client, keys));
+    EXPECT_TRUE(eventually([&] {
+      const auto outcomes = wait_for<std::vector<LeaseOutcome>>([&](auto done) { other.acquire(ids, done); });
+      return std::count(outcomes.begin(), outcomes.end(), LeaseOutcome::kGranted) == 10;
+    }));
+  }
 }
 
 }  // namespace

@@ -8,7 +8,8 @@
 //  3. The lease is ended. Who gets it next looks at the index once more before it fetches, and finds the entry, because that came
 //     first. After a death before this step the lease runs out by its deadline.
 //
-// What neither Redis nor the directory has taken is not told of, and costs the next node a fetch.
+// What comes faster than Redis takes it goes to the directory instead, if there is one. What neither has taken is not told of, and costs
+// the next node a fetch.
 #include "cache/redis/cluster_over_redis.h"
 
 #include <atomic>
@@ -48,39 +49,71 @@ struct ClusterOverRedis::Publishing {
   std::vector<Fetched> chunks;
   std::vector<char> kept;  // for each, whether others find it by its hash
   std::uint64_t bytes = 0;
+  std::uint64_t OnTheWay::*counted = nullptr;  // where `bytes` are
   std::atomic<std::size_t> left;
   FillRule rule;
 };
 
 void ClusterOverRedis::publish(std::vector<Fetched> chunks) {
-  const auto publishing = std::make_shared<Publishing>();
+  std::vector<Fetched> to_redis, past_it;
   std::vector<ChunkId> refused;
+  std::uint64_t bytes = 0, beside_bytes = 0;
   {
     const std::lock_guard lock(way_->mutex);
+    const auto takes = [&](std::uint64_t OnTheWay::*counted, std::uint64_t size) {
+      std::uint64_t& on_the_way = way_.get()->*counted;
+      if (on_the_way > 0 && on_the_way + size > limit_) return false;
+      on_the_way += size;
+      return true;
+    };
     for (Fetched& fetched : chunks) {
       const std::uint64_t size = fetched.chunk.bytes.size();
-      if (way_->closed || (way_->bytes > 0 && way_->bytes + size > limit_)) {
+      if (way_->closed) {
         refused.push_back(fetched.id);
-        continue;
+      } else if (takes(&OnTheWay::bytes, size)) {
+        bytes += size;
+        to_redis.push_back(std::move(fetched));
+      } else if (writer_ != nullptr && takes(&OnTheWay::beside_bytes, size)) {
+        beside_bytes += size;
+        past_it.push_back(std::move(fetched));
+      } else {
+        refused.push_back(fetched.id);
       }
-      way_->bytes += size;
-      publishing->bytes += size;
-      publishing->chunks.push_back(std::move(fetched));
     }
-    if (!publishing->chunks.empty()) ++way_->batches;
+    way_->batches += (to_redis.empty() ? 0u : 1u) + (past_it.empty() ? 0u : 1u);
   }
   leases_->release(refused);
-  if (publishing->chunks.empty()) return;
-  publishing->rule = watch_->rule(publishing->bytes);
+  const auto all_of = [](const PublishingPtr& publishing) {
+    std::vector<std::size_t> all(publishing->chunks.size());
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  };
+  if (!to_redis.empty()) {
+    const auto publishing = begin(std::move(to_redis), watch_->rule(bytes), bytes, &OnTheWay::bytes);
+    if (publishing->rule.order == FillRule::Order::kDirectoryFirst)
+      write(publishing, all_of(publishing), true);
+    else
+      store(publishing, all_of(publishing));
+  }
+  if (!past_it.empty()) {
+    const auto publishing = begin(std::move(past_it), watch_->rule(), beside_bytes, &OnTheWay::beside_bytes);
+    if (publishing->rule.order == FillRule::Order::kSideBySide)
+      tell(publishing);
+    else
+      write(publishing, all_of(publishing), false);
+  }
+}
+
+ClusterOverRedis::PublishingPtr ClusterOverRedis::begin(std::vector<Fetched> chunks, FillRule rule, std::uint64_t bytes,
+                                                        std::uint64_t OnTheWay::*counted) {
+  const auto publishing = std::make_shared<Publishing>();
   // Side by side, the directory is somebody else's to fill, and will have the chunk whatever Redis says.
-  const bool beside = writer_ != nullptr && publishing->rule.order == FillRule::Order::kSideBySide;
-  publishing->kept.assign(publishing->chunks.size(), beside);
-  std::vector<std::size_t> all(publishing->chunks.size());
-  std::iota(all.begin(), all.end(), 0);
-  if (publishing->rule.order == FillRule::Order::kDirectoryFirst)
-    write(publishing, std::move(all), true);
-  else
-    store(publishing, std::move(all));
+  publishing->kept.assign(chunks.size(), writer_ != nullptr && rule.order == FillRule::Order::kSideBySide);
+  publishing->chunks = std::move(chunks);
+  publishing->rule = rule;
+  publishing->bytes = bytes;
+  publishing->counted = counted;
+  return publishing;
 }
 
 // Step 1.
@@ -141,7 +174,7 @@ void ClusterOverRedis::tell(const PublishingPtr& publishing) {
     for (const Fetched& fetched : publishing->chunks) ids.push_back(fetched.id);
     leases->release(ids);  // step 3
     const std::lock_guard lock(way->mutex);
-    way->bytes -= publishing->bytes;
+    way.get()->*publishing->counted -= publishing->bytes;
     --way->batches;
     way->changed.notify_all();
   };

@@ -17,8 +17,8 @@ namespace alnair {
 
 class ClusterOverRedis : public Cluster {
  public:
-  // At most `limit_bytes` of what was published are on their way. With a shared directory, publish() sees to it that what Redis may
-  // evict is there first (fill_rule.h).
+  // At most `limit_bytes` of what was published are on their way to Redis. With a shared directory, publish() sees to it that what Redis
+  // may evict is there first (fill_rule.h); and what Redis is too slow for goes there instead, at most `limit_bytes` of it at a time.
   ClusterOverRedis(std::shared_ptr<redis::Client> client, const RedisKeys& keys, std::shared_ptr<RedisTier> tier,
                    std::uint64_t limit_bytes = 256ull << 20, Leases::Timing timing = {},
                    std::shared_ptr<DurableTier> directory = nullptr);
@@ -40,11 +40,13 @@ class ClusterOverRedis : public Cluster {
   struct OnTheWay {
     std::mutex mutex;
     std::condition_variable changed;
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0;        // to Redis
+    std::uint64_t beside_bytes = 0;  // past it
     std::size_t batches = 0;
     bool closed = false;
   };
 
+  PublishingPtr begin(std::vector<Fetched> chunks, FillRule rule, std::uint64_t bytes, std::uint64_t OnTheWay::*counted);
   void store(const PublishingPtr& publishing, std::vector<std::size_t> indices);
   void write(const PublishingPtr& publishing, std::vector<std::size_t> indices, bool then_store);
   void tell(const PublishingPtr& publishing);

@@ -37,7 +37,8 @@ class Cluster {
   virtual void release(std::span<const ChunkId> ids) = 0;
 
   // Chunks that this node has fetched, for the others: stores the bytes, tells the hash, ends the lease, in this order. At most
-  // so many bytes are on their way at once as the limit says; what is more is not stored, and its lease ends.
+  // so many bytes are on their way at once as the limit says; what is more goes to the next shared tier, or is not stored, and its lease
+  // ends.
   struct Fetched {
     ChunkId id;
     PutRequest chunk;
