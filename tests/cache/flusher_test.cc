@@ -10,7 +10,10 @@
 #include <thread>
 
 #include "alnair/core/stats.h"
+#include "cache/directory/directory_share.h"
+#include "cache/directory/segment_table.h"
 #include "cache/directory/spill_tier.h"
+#include "cache/private_directory.h"
 #include "cache/redis/cluster_over_redis.h"
 #include "cache/redis/use_teller.h"
 #include "cache/tier_contract.h"
@@ -354,6 +357,30 @@ TEST_F(FlusherTest, WhatTheDirectoryHasLostIsTakenBackAndWrittenAgain) {
   EXPECT_EQ(one->flusher->run_once(true).exposed_chunks, 0u);
   for (const auto& chunk : chunks) EXPECT_GT(ttl(chunk.hash), 0);
   EXPECT_EQ(count_hits(*one->directory, chunks), 20u);
+}
+
+// A host that can index two segments, in a directory to which another one has written three.
+TEST_F(FlusherTest, WhatLiesBeyondAHostsIndexIsNotTakenBack) {
+  auto one = node(1);
+  std::vector<PutRequest> all;
+  for (std::uint64_t batch = 0; batch < 3; ++batch) {
+    const auto chunks = make_chunks(5, 50'000, batch);
+    ASSERT_EQ(stored(*one->tier, chunks), 5u);
+    ASSERT_EQ(one->flusher->run_once(true).released_chunks, 5u);
+    all.insert(all.end(), chunks.begin(), chunks.end());
+  }
+  EXPECT_TRUE(one->directory->knows_all());
+  one.reset();
+  open_private_directory(root_ / "node2");
+  SegmentTable(DirectoryShare(root_ / "node2", root_ / "nfs/alnair/default").table_path(), 2);
+  const auto two = node(2);
+  const auto round = two->flusher->run_once(true);
+  EXPECT_TRUE(round.elected && round.whole);
+  EXPECT_EQ(round.exposed_chunks, 0u);
+  EXPECT_FALSE(two->directory->knows_all());
+  EXPECT_FALSE(node(2)->directory->knows_all()) << "another process of the host";
+  EXPECT_EQ(count_hits(*two->directory, all), 10u);
+  for (const auto& chunk : all) EXPECT_GT(ttl(chunk.hash), 0);
 }
 
 // What does not answer may have everything all the same.

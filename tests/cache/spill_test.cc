@@ -12,6 +12,7 @@
 
 #include "alnair/core/error.h"
 #include "cache/tier_contract.h"
+#include "core/log.h"
 #include "directory_support.h"
 #include "hooked_file_system.h"
 #include "support/temporary_directory.h"
@@ -289,7 +290,14 @@ TEST_F(SpillTest, AFullDirectoryRefusesAndStillServes) {
   const auto tier = open_spill(options);
   tier->hold_dataset(1);
   const auto chunks = make_chunks(100, 50'000, 1);
+  std::vector<std::string> said;
+  set_log_sink([&](LogLevel, std::string_view message) { said.emplace_back(message); });
   const std::size_t stored = count_stored(*tier, chunks);
+  count_stored(*tier, chunks);
+  set_log_sink({});
+  ASSERT_THAT(said, ::testing::SizeIs(1));
+  EXPECT_THAT(said[0], ::testing::StartsWith("spill tier: " + root_ / "nfs" + " is full: "));
+  EXPECT_THAT(said[0], ::testing::HasSubstr(" MiB of at most 2.0 are in use"));
   EXPECT_GT(stored, 10u);
   EXPECT_LT(stored, 45u);
   EXPECT_EQ(count_hits(*tier, chunks), stored);
@@ -301,6 +309,8 @@ TEST_F(SpillTest, WhatCannotBeMeantIsAnErrorThatNamesIt) {
             "spill: there is no directory " + root_ / "not/there" + ", nor one to make it in; is its file system mounted?");
   std::ofstream(root_ / "file") << "x";
   EXPECT_EQ(message_of<ConfigError>(host(1, {"file"})), "spill: " + root_ / "file" + " is not a directory");
+  EXPECT_EQ(message_of<ConfigError>(host(1, {"file/nfs"})),
+            "spill: there is no directory " + root_ / "file/nfs" + ", nor one to make it in; is its file system mounted?");
   EXPECT_EQ(message_of<ConfigError>(host(1, {"a", "b", "a/"})), "spill: " + root_ / "a" + " is named twice");
   SpillOptions relative = host(1);
   relative.directories = {"nfs"};

@@ -23,7 +23,7 @@ int make_shared_directories(const DirectoryOptions& options, const std::string& 
   if (::stat(options.root.c_str(), &info) == 0 && !S_ISDIR(info.st_mode))
     throw ConfigError(fmt::format("{}: {} is not a directory", options.name, options.root));
   int error = options.files->make_directory(options.root);
-  if (error == -ENOENT)
+  if (error == -ENOENT || error == -ENOTDIR)
     throw ConfigError(fmt::format("{}: there is no directory {}, nor one to make it in; is its file system mounted?",
                                   options.name, options.root));
   for (std::size_t slash = options.root.size(); error >= 0 && slash != std::string::npos;) {

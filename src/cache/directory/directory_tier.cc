@@ -168,7 +168,7 @@ void DirectoryTier::durable(std::span<const ContentHash> hashes, std::span<bool>
 
 bool DirectoryTier::knows_all() {
   const SegmentTable& table = state_->index->table();
-  return !state_->writer.lost_entries() && table.all().size() < table.slots();
+  return table.shared().lost == 0 && table.all().size() < table.slots();
 }
 
 std::string DirectoryTier::identity() {

@@ -130,7 +130,7 @@ void DirectoryWriter::enter(const SegmentFooter& footer, std::uint64_t file_byte
                             std::int64_t last_used_ns) {
   const std::size_t lost = index_.add(footer, file_bytes, created_ns, last_used_ns);
   if (lost == 0) return;
-  lost_entries_ = true;
+  index_.table().shared().lost = 1;
   files_.fault(-ENOSPC, "index all chunks of", segment_name(footer.nonce));
 }
 
@@ -358,6 +358,14 @@ std::optional<std::unordered_set<ContentHash>> DirectoryWriter::copy_to_new(cons
 void DirectoryWriter::note_full(std::uint64_t bytes) {
   full_for_bytes_ = bytes;
   full_until_ = Clock::now() + kFullFor;
+  // A disk of the node's own may well be smaller than a dataset. What all nodes share is meant to have room.
+  if (bytes == 0 || options_.root.empty() || !full_logged_.first()) return;
+  if (const auto account = space_.account())
+    log(LogLevel::kWarning,
+        "{} tier: {} is full: {:.1f} MiB of at most {:.1f} are in use, by what live jobs need. What finds no room is not kept there; "
+        "it is only counted from now on.",
+        options_.name, options_.root, static_cast<double>(account->used_bytes) / (1 << 20),
+        static_cast<double>(account->limit_bytes) / (1 << 20));
 }
 
 void DirectoryWriter::note_oldest() {

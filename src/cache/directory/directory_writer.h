@@ -13,6 +13,7 @@
 #include "cache/directory/directory_space.h"
 #include "cache/directory/directory_tier.h"
 #include "cache/directory/open_chunks.h"
+#include "core/log.h"
 
 namespace alnair {
 
@@ -44,9 +45,6 @@ class DirectoryWriter {
   // ones; nullopt: it could not be done.
   std::optional<std::unordered_set<ContentHash>> copy_to_new(const SegmentFooter& from, std::span<const SegmentEntry> entries,
                                                              DatasetTag dataset);
-
-  // Whether the index had no room for some chunks. From any thread.
-  bool lost_entries() const { return lost_entries_; }
 
   // Whether seal(opened_before) has something to do. From any thread.
   bool has_older(Clock::time_point opened_before) const;
@@ -81,11 +79,11 @@ class DirectoryWriter {
   std::map<DatasetTag, Open> open_;
   std::map<SegmentNonce, Clock::time_point> leaving_;  // segments that leave, and since when we have seen that
   Clock::time_point listed_{};      // the last time that the whole directory was
-  std::atomic<bool> lost_entries_{false};
   std::atomic<Clock::rep> oldest_;  // when the oldest open segment was opened
   // No room was found for so many bytes: do not look again before that time.
   std::uint64_t full_for_bytes_ = 0;
   Clock::time_point full_until_{};
+  Once full_logged_;
 };
 
 }  // namespace alnair

@@ -37,6 +37,7 @@ class SegmentTable {
     std::atomic<std::int64_t>
         settled;  // its modification time at a scan that no later change can hide behind
     std::atomic<std::uint64_t> next_slot;  // where to look for a free slot
+    std::atomic<std::uint64_t> lost;       // 1: the index had no room for some chunks
   };
 
   explicit SegmentTable(std::uint32_t slots);  // private to this process
