@@ -294,7 +294,10 @@ void Connection::take_hello(const Reply& reply) {
                    fmt::format("refuses the password of the user '{}'",
                                owner_.credentials().user.empty() ? "default" : owner_.credentials().user));
     case ServerError::kNoAuth:
-      return close(Closing::Why::kDenied, "asks for a password, and the URL has none");
+      return close(Closing::Why::kDenied,
+                   options_.password_file.empty()
+                       ? std::string("asks for a password, and the URL has none")
+                       : fmt::format("asks for a password, and password_file '{}' has none", options_.password_file));
     case ServerError::kLoading:
     case ServerError::kBusy:
     case ServerError::kMasterDown:

@@ -379,9 +379,10 @@ void Engine::answer_error(Node& node, Connection& connection, Request request, c
     case ServerError::kNoPerm: {
       const std::string user = credentials().user;
       const std::string_view command = request.is_get() ? "GET" : std::string_view(request.command().args[0].text);
+      const bool has_key = request.is_get() || request.command().key != Command::kNoKey;
       return finish(request, Failure::kDenied,
-                    fmt::format("Redis at {} does not let the user '{}' run {} on this key: {}.", node.name,
-                                user.empty() ? "default" : user, command, quoted(reply.text())));
+                    fmt::format("Redis at {} does not let the user '{}' run {}{}: {}.", node.name,
+                                user.empty() ? "default" : user, command, has_key ? " on this key" : "", quoted(reply.text())));
     }
     case ServerError::kOutOfMemory:
       return finish(request, Failure::kNoRoom, message("has no memory left"));

@@ -55,6 +55,10 @@ TEST(RedisAccess, AWrongPasswordIsSaidWithoutThePassword) {
               AllOf(HasSubstr("AccessError: Redis at " + server.address()),
                     HasSubstr("refuses the password of the user 'default'"), Not(HasSubstr("wr0ng"))));
   EXPECT_THAT(check_error(server.url()), HasSubstr("asks for a password, and the URL has none"));
+  TemporaryDirectory directory;
+  std::ofstream(directory / "empty") << "\n";
+  EXPECT_THAT(check_error(server.url() + "?password_file=" + directory / "empty"),
+              HasSubstr("asks for a password, and password_file '" + directory / "empty" + "' has none"));
   EXPECT_EQ(check_error(with_user(server, ":right")), "no error");
   EXPECT_EQ(open(with_user(server, ":wr0ng"))->call({.args = {"GET", "x"}}).failure, Failure::kDenied);
 }
@@ -112,7 +116,7 @@ TEST(RedisTls, ToAPlainPortAndTheReverseSayWhatToChange) {
   EXPECT_THAT(check_error(fmt::format("rediss://{}?timeout_ms=1000&tls_ca={}", server.address(), certificates.ca())),
               HasSubstr("(a server without TLS is redis://, not rediss://)"));
   EXPECT_THAT(check_error(fmt::format("redis://127.0.0.1:{}?timeout_ms=2000", server.tls_port())),
-              HasSubstr("(a server with TLS is rediss://, not redis://)"));
+              AllOf(HasSubstr("ConfigError"), HasSubstr("(a server with TLS is rediss://, not redis://)")));
 }
 
 TEST(RedisTls, FilesThatCannotBeUsedAreNamed) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "core/random.h"
@@ -118,7 +119,10 @@ struct Leases::State : std::enable_shared_from_this<Leases::State> {
     held.insert(ids.begin(), ids.end());
     if (keeper.joinable() || stopping) return;
     const BlockSignals blocked;
-    keeper = std::thread([this] { keep(); });
+    try {
+      keeper = std::thread([this] { keep(); });
+    } catch (const std::system_error&) {  // the process may have no more threads: what takes longer, another node fetches too
+    }
   }
 
   void keep() {
