@@ -5,11 +5,15 @@ cache. And beside what redis-benchmark gets from the same servers, which throws 
 whatever the client does with it. Decoding excluded, num_workers 0, listing not in the time. That the second job asks S3 for nothing is checked. CPU is the
 client's, in microseconds an object.
 
+What no client can do without is measured by itself (bench_landing_floor): one thread that receives, hashes and keeps, and does nothing else. Its
+sum, and what the server needs, say what two cores allow at most.
+
 Then the nodes' links are the limit (capped_link.py): four nodes at once, 1 Gbit/s each.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -27,7 +31,9 @@ from redis_benchmark import RedisBenchmark
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/support"))
-from redis_servers import RedisCluster  # noqa: E402
+from redis_servers import RedisCluster, RedisServer  # noqa: E402
+
+FLOOR = Path(__file__).parents[2] / "build/bench/bench/bench_landing_floor"
 
 CONNECTIONS = 16
 HEADER = 16  # bytes before a chunk in Redis
@@ -44,6 +50,21 @@ def local_files(folder: Path, size: int, batch_size: int) -> None:
 def thrown_away(benchmark: RedisBenchmark, count: int) -> Measured:
     rate, cpu = benchmark.run(2.0)
     return Measured(count / rate, count * cpu)
+
+
+def floor(size: int, rounds: int) -> str:
+    """What each step that a client cannot do without costs, and the rates that follow."""
+    with RedisServer("--maxmemory", "1gb") as redis, tempfile.TemporaryDirectory(prefix="alnair-bench-", dir="/dev/shm") as directory:
+        arguments = [str(redis.port), str(redis.pid), directory, str(size), str(300_000_000 // size), str(rounds)]
+        cost = json.loads(subprocess.run([FLOOR, *arguments], check=True, capture_output=True, text=True).stdout)
+    steps = {"receive": "receiving into memory that is used again", "hash": "BLAKE3 of it",
+             "checksum": "its checksum, which node memory's records have", "reserve": "pages of node memory",
+             "write": "writing into them", "read_back": "checking it once more where it is mapped"}  # fmt: skip
+    rows = [[what, f"{cost[name]:.1f}"] for name, what in steps.items()]
+    rows += [["**client**", f"**{cost['client']:.1f}**"], ["server", f"{cost['server']:.1f}"],
+             ["at most, two cores for both", f"{2e6 / (cost['client'] + cost['server']):,.0f}/s"],
+             ["at most, two cores for the client", f"{2e6 / cost['client']:,.0f}/s"]]  # fmt: skip
+    return table([f"step, of {size:,} bytes", "CPU µs"], rows)
 
 
 def measure_size(size: int, root: Path, options: argparse.Namespace, nginx: str, versitygw) -> tuple:
@@ -93,6 +114,7 @@ def on_this_machine(options: argparse.Namespace) -> None:
     print(f"An epoch of a fresh node, medians of {options.rounds}; {machine()}\n")
     print(table(["", "bytes", "objects/s", "MB/s", "second job is so many times it", "CPU µs/object"], rows))
     print("\n" + targets(wanted_rates), flush=True)
+    print("\nWhat a client cannot do without, one thread:\n\n" + floor(options.sizes[-1], options.rounds), flush=True)
 
 
 def main() -> None:
