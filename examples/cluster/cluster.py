@@ -117,7 +117,7 @@ def main() -> int:
                            AWS_SECRET_ACCESS_KEY=object_store.SECRET_KEY, no_proxy="127.0.0.1", NO_PROXY="127.0.0.1")
 
         def start(names: str, epochs: int, lookahead) -> List[Node]:
-            what = {"source": f"s3://{bucket}/train", "epochs": epochs, "lookahead": lookahead}
+            what = {"source": f"s3://{bucket}", "epochs": epochs, "lookahead": lookahead}
             fresh = [Node(f"{names} {i + 1}", home, memory, messages, environment, {**what, "seed": i})
                      for i in range(options.nodes)]
             nodes.extend(fresh)

@@ -1,5 +1,7 @@
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -13,7 +15,9 @@
 #include "alnair/core/error.h"
 #include "cache/memory/node_memory.h"
 #include "cache/tier_contract.h"
+#include "core/file.h"
 #include "core/metrics.h"
+#include "core/sole_opener.h"
 
 namespace alnair {
 namespace {
@@ -322,11 +326,31 @@ TEST_F(TransitTest, AChunkConsumedTwiceCountsOnce) {
   memory->release_dataset(kAhead);
 }
 
+TEST(SoleOpener, IsToldFromOneOfSeveral) {
+  const testing::TemporaryDirectory directory{"/dev/shm"};
+  const std::string path = directory / "file";
+  const auto opened = [&](int flags) { return FileDescriptor(::open(path.c_str(), flags | O_CREAT | O_CLOEXEC, 0600)); };
+  const FileDescriptor file = opened(O_RDWR);
+  if (!is_sole_opener(file.get())) GTEST_SKIP() << "this system has no leases";
+  for (const int flags : {O_RDONLY, O_RDWR}) {
+    const FileDescriptor another = opened(flags);
+    EXPECT_FALSE(is_sole_opener(file.get())) << flags;
+  }
+  ASSERT_EQ(ftruncate(file.get(), 4096), 0);
+  void* const mapping = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, opened(O_RDONLY).get(), 0);  // of which the descriptor is closed
+  ASSERT_NE(mapping, MAP_FAILED);
+  EXPECT_FALSE(is_sole_opener(file.get()));
+  munmap(mapping, 4096);
+  EXPECT_TRUE(is_sole_opener(file.get()));
+}
+
 TEST_F(TransitTest, PagesOfWhatHasPassedAreUsedAgain) {
   const auto memory = open_transit();
   pass(*memory, 0, 0);
   const std::string first = files("segment-").at(0), link = directory_ / "link";
   fs::create_hard_link(first, link);  // so that no other file gets its inode
+  const FileDescriptor fresh(::open((directory_ / "fresh").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!is_sole_opener(fresh.get())) GTEST_SKIP() << "this system has no leases";
   bool used_again = false;
   for (std::uint64_t i = 1; i < 400; ++i) {
     pass(*memory, i, 0);
