@@ -21,10 +21,10 @@ def test_no_lie_of_redis_changes_a_sample(tmp_path, servers, share):
     expected = sorted(path.read_bytes() for path in folder.iterdir())
     with LyingRedis(servers, share) as redis:
         read = 0
-        for attempt in range(6):
+        for attempt in range(4):
             spill = {"spill": tmp_path / "nfs", "flush_frequency": 1} if attempt % 2 else {}
             try:
-                samples = Samples(source=f"file://{folder}", redis=f"{redis.url}?timeout_ms=1000&deadline_ms={3000 + attempt}",
+                samples = Samples(source=f"file://{folder}", redis=f"{redis.url}?timeout_ms=500&deadline_ms={1500 + attempt}",
                                   memory_limit="64MiB", cache_dir=tmp_path / f"cache{attempt}", memory_dir=tmp_path / f"memory{attempt}", **spill)  # fmt: skip
             except (alnair.ConfigError, alnair.AccessError):
                 continue  # what no waiting mends, by what it was told
