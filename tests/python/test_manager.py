@@ -113,6 +113,21 @@ def test_bad_bodies_are_problems(manager, s3_auth):
     assert manager.call("GET", "/v1/jobs", token=token).json == {"jobs": []}
 
 
+def test_whole_numbers_may_have_a_point_and_null_is_as_if_absent(manager, s3_auth):
+    token = manager.connect(s3_auth)
+    dataset = manager.ended(manager.register(token))["dataset"]
+    pin = lambda minutes: manager.call("POST", f"/v1/datasets/{dataset}/pin", {"minutes": minutes}, token)  # noqa: E731
+    assert pin(5).status == pin(5.0).status == 200
+    for wrong in (5.5, -1.0, 1e300, True, "5"):
+        assert (pin(wrong).status, pin(wrong).problem) == (422, "invalid-field"), wrong
+    assert pin(None).problem == "missing-field"
+    assert manager.call("POST", "/v1/clients", {"name": "bob", "password": "a-password-of-bob", "domain": None}, manager.admin).status == 201
+    nothing = {"password": None, "enabled": None, "quota": None}
+    assert manager.call("POST", "/v1/clients/bob", nothing, manager.admin).status == 204
+    nulls = {name: None for name in ("node", "qos", "single_pass", "resources", "again")}
+    assert manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "pets", "keys": None}, **nulls}, token).status == 202
+
+
 def test_bad_requests_are_problems(manager):
     for method, path, token, status, problem in (
         ("GET", "/v1/nothing", None, 404, "unknown-path"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "manager-openapi.json"
-CHECKS = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
+CHECKS = "not_a_server_error,positive_data_acceptance,response_schema_conformance,content_type_conformance,status_code_conformance"
 ENDING = ("/v1/disconnect", "/v1/connect")  # what would end the session, or be slowed after wrong passwords
 
 

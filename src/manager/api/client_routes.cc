@@ -72,7 +72,7 @@ Response add_client(Services& services, const Call& call) {
   Fields fields(body, "");
   const std::string name = client_name(fields, "name");
   const std::string secret = fields.text("password", kLongestSecret);
-  const std::string domain = body.contains("domain") ? client_name(fields, "domain") : name;
+  const std::string domain = fields.has("domain") ? client_name(fields, "domain") : name;
   fields.end();
   services.clients.add(name, secret, domain);
   return json_response(201, {{"name", name}});
@@ -82,7 +82,7 @@ Response change_client(Services& services, const Call& call) {
   const auto body = parse_body(call.request.body, call.request.content_type);
   Fields fields(body, "");
   std::optional<std::string> secret;
-  if (body.contains("password")) secret = fields.text("password", kLongestSecret);
+  if (fields.has("password")) secret = fields.text("password", kLongestSecret);
   const auto enabled = fields.boolean("enabled");
   const auto limits = quota(fields.object("quota", false));
   fields.end();

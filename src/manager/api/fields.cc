@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/nearest_names.h"
 #include "manager/http/message.h"
@@ -85,9 +86,16 @@ std::optional<bool> Fields::boolean(const char* name) {
 std::optional<std::uint64_t> Fields::number(const char* name, std::uint64_t highest) {
   const json* value = find(name, false);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_number_unsigned() || value->get<std::uint64_t>() > highest)
-    refuse(name, fmt::format("a whole number from 0 to {}", highest));
-  return value->get<std::uint64_t>();
+  std::optional<std::uint64_t> number;
+  if (value->is_number_unsigned()) {
+    number = value->get<std::uint64_t>();
+  } else if (value->is_number_float()) {  // 5.0 is a whole number, too
+    constexpr double kExact = 1ull << 53;
+    const auto given = value->get<double>();
+    if (given >= 0 && given <= kExact && given == std::floor(given)) number = static_cast<std::uint64_t>(given);
+  }
+  if (!number || *number > highest) refuse(name, fmt::format("a whole number from 0 to {}", highest));
+  return number;
 }
 
 std::vector<std::string> Fields::texts(const char* name, std::size_t most, std::size_t longest) {

@@ -18,6 +18,8 @@ class Fields {
   // `object` must outlive this. `where` is its name in messages, empty for the body itself.
   Fields(const nlohmann::json& object, std::string where);
 
+  bool has(const char* name) { return find(name, false) != nullptr; }
+
   // Text without control characters, of 1 (text_or: 0) to `longest` bytes. Messages do not quote it: it may be a
   // secret.
   std::string text(const char* name, std::size_t longest);
