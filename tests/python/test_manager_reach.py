@@ -316,6 +316,32 @@ def test_the_password_of_before_ends_after_a_tokens_life_and_scripts_go_on_with_
     assert stats["redis_hits"] == len(TRAIN) and stats["s3_get_object"] == 0, stats
 
 
+IN_A_CHILD = """
+import hashlib, json, os, alnair
+from AlnairJob import AlnairJobDataset
+dataset = AlnairJobDataset()
+out, into = os.pipe()
+if os.fork() == 0:
+    samples = {dataset.keys[i]: hashlib.sha256(dataset[i][0]).hexdigest() for i in range(len(dataset))}
+    os.write(into, json.dumps(samples).encode())
+    os._exit(0)
+os.close(into)
+os.wait()
+with os.fdopen(out) as told:
+    samples = json.loads(told.read())
+print(json.dumps({"samples": samples, "stats": alnair.stats()}))
+"""
+
+
+def test_workers_of_a_script_that_registers_itself_find_the_password(start_manager, pod_of, server):
+    manager, pod = warmed_pod(start_manager, pod_of, server)
+    pod.stop_daemon()
+    shutil.rmtree(pod.directory / "share")
+    stats = trained(pod.run_script(IN_A_CHILD))
+    assert stats["redis_hits"] == len(TRAIN) and stats["s3_get_object"] == 0, stats
+    assert pod.jobs() == []
+
+
 def test_a_daemon_that_was_killed_takes_its_job_up_again(start_manager, pod_of, server):
     manager, pod = warmed_pod(start_manager, pod_of, server)
     first = pod.shared()
