@@ -30,6 +30,7 @@
 
 #include "cache/record.h"
 #include "cpu_seconds.h"
+#include "median.h"
 
 namespace {
 
@@ -186,11 +187,6 @@ class Segments {
 
 enum Step : int { kReceive, kHash, kChecksum, kReserve, kWrite, kReadBack, kSteps };
 constexpr std::array<const char*, kSteps> kNames{"receive", "hash", "checksum", "reserve", "write", "read_back"};
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 int run(int port, const std::string& pid, const std::string& directory, std::uint64_t bytes, std::uint64_t count, int rounds) {
   Receiver receiver(port, bytes);

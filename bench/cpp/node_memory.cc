@@ -20,16 +20,12 @@
 
 #include "cache/memory/node_memory.h"
 #include "cpu_seconds.h"
+#include "median.h"
 
 namespace {
 
 using alnair::ContentHash;
 using Clock = std::chrono::steady_clock;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 struct Rate {
   double per_second = 0, per_cpu_second = 0;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <string_view>
 
 namespace alnair::redis {
@@ -16,6 +18,13 @@ inline std::string_view info_field(std::string_view info, std::string_view name)
     begin = end + 1;
   }
   return {};
+}
+
+// The number that a text begins with; 0: with none.
+inline std::uint64_t number_of(std::string_view text) {
+  std::uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
 }
 
 }  // namespace alnair::redis

@@ -5,12 +5,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/host.h"
-
 namespace alnair {
 
 std::unique_ptr<DirectWrites> DirectWrites::open(const std::shared_ptr<FileSystem>& files, const std::string& path) {
-  if (!is_local_file_system(path)) return nullptr;
+  if (!files->is_local(path)) return nullptr;
   const int fd = files->open(path, O_WRONLY | O_DIRECT);
   return fd < 0 ? nullptr : std::unique_ptr<DirectWrites>(new DirectWrites(files, fd));
 }

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 
+#include "core/host.h"
+
 namespace alnair {
 namespace {
 
@@ -53,6 +55,8 @@ int FileSystem::open(const std::string& path, int flags) {
     (void)!::fchmod(fd, mode_ & 0666);  // the umask may have taken bits; not ours to change: no matter
   return opened;
 }
+
+bool FileSystem::is_local(const std::string& path) { return is_local_file_system(path); }
 
 void FileSystem::close(int fd) { ::close(fd); }
 

@@ -38,6 +38,7 @@ class FileSystem {
   virtual ~FileSystem() = default;
 
   virtual int open(const std::string& path, int flags);  // O_CLOEXEC and O_NOFOLLOW are added
+  virtual bool is_local(const std::string& path);        // on a file system that is known to be this host's
   virtual void close(int fd);
   // Reads until the pieces are full or the file ends, and returns the bytes read.
   virtual std::int64_t read(int fd, std::span<const iovec> pieces, std::uint64_t offset);

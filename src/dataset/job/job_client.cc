@@ -63,14 +63,14 @@ std::string text(const json& object, const char* field) {
 
 json job_body(const JobOptions& job) {
   json body = {{"name", job.name},
-          {"node", job.node},
-          {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
-          {"qos",
-           {{"usecache", job.usecache},
-            {"maxmemory", job.maxmemory},
-            {"durabilityindisk", job.durabilityindisk},
-            {"lazyloading", job.lazyloading}}},
-          {"single_pass", job.single_pass}};
+               {"node", job.node},
+               {"datasource", {{"bucket", job.bucket}, {"keys", job.keys}}},
+               {"qos",
+                {{"usecache", job.usecache},
+                 {"maxmemory", job.maxmemory},
+                 {"durabilityindisk", job.durabilityindisk},
+                 {"lazyloading", job.lazyloading}}},
+               {"single_pass", job.single_pass}};
   if (!job.resources.empty()) body["resources"] = json::parse(job.resources);
   return body;
 }

@@ -12,7 +12,7 @@ namespace alnair {
 
 class PasswordFile {
  public:
-  void write(const std::string& password);  // in place of what was there
+  void write(const std::string& password);  // in place of what was there; where that fails, path() is empty
   // For processes of the same user, forked or not, while this one lives. Empty: nothing was written, or there is no
   // such file.
   std::string path() const;

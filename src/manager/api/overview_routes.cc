@@ -26,7 +26,7 @@ std::vector<Row> first_rows(std::vector<Row> all, const Before& before) {
   return all;
 }
 
-json to_json(const JobView& job, const ChunkUse& usage) {
+json row_of(const JobView& job, const ChunkUse& usage) {
   const JobRecord& record = job.record;
   return {{"id", record.id},
           {"name", record.name},
@@ -57,7 +57,7 @@ json jobs(const std::vector<JobBrief>& all, const Services& services) {
   auto shown = json::array();
   for (const auto& [job, told] : rows) {
     try {
-      shown.push_back(to_json(services.jobs.get(job->id), told));
+      shown.push_back(row_of(services.jobs.get(job->id), told));
     } catch (const Problem&) {  // it has just ended
     }
   }
@@ -91,11 +91,6 @@ json datasets(const std::vector<Jobs::DatasetView>& all) {
   return {{"total", all.size()}, {"bytes", bytes}, {"shown", shown}};
 }
 
-json used_of(const std::optional<TierUsage>& tier) {
-  if (!tier) return nullptr;
-  return {{"used_bytes", tier->used_bytes}, {"limit_bytes", tier->limit_bytes}};
-}
-
 json nodes(const std::vector<JobBrief>& all, const std::map<std::string, NodeTiers>& tiers) {
   struct Node {
     std::string name;
@@ -122,8 +117,8 @@ json nodes(const std::vector<JobBrief>& all, const std::map<std::string, NodeTie
     shown.push_back({{"name", node.name},
                      {"jobs", node.jobs},
                      {"heartbeat_age_s", node.heartbeat_age_s},
-                     {"memory", used_of(its.memory)},
-                     {"disk", used_of(its.disk)},
+                     {"memory", to_json(its.memory)},
+                     {"disk", to_json(its.disk)},
                      {"health", node.expired == node.jobs ? "lost" : node.heartbeat_age_s > kLate ? "late" : "ok"}});
   }
   return {{"total", total}, {"shown", shown}};

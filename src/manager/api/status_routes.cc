@@ -7,6 +7,7 @@
 #include "alnair/core/stats.h"
 #include "manager/api/api.h"
 #include "manager/api/json.h"
+#include "manager/api/views.h"
 
 namespace alnair::manager {
 namespace {
@@ -98,11 +99,6 @@ std::string metrics_text(Services& services, const HttpMetrics& metrics) {
     if (name.starts_with("s3_"))
       text += fmt::format("# TYPE alnair_{0}_total counter\nalnair_{0}_total {1}\n", name, value);
   return text;
-}
-
-nlohmann::json to_json(const std::optional<TierUsage>& tier) {
-  if (!tier) return nullptr;
-  return {{"used_bytes", tier->used_bytes}, {"limit_bytes", tier->limit_bytes}};
 }
 
 nlohmann::json tiers(Services& services) {

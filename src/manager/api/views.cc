@@ -100,6 +100,11 @@ json to_json(const JobView& job, const Services& services) {
           {"report", json::parse(job.report)}};
 }
 
+json to_json(const std::optional<TierUsage>& tier) {
+  if (!tier) return nullptr;
+  return {{"used_bytes", tier->used_bytes}, {"limit_bytes", tier->limit_bytes}};
+}
+
 json to_json(const Jobs::DatasetView& dataset) {
   const DatasetRecord& record = dataset.record;
   return {{"id", record.id},

@@ -1,7 +1,6 @@
 #include "manager/cache/domains.h"
 
 #include <algorithm>
-#include <charconv>
 #include <string_view>
 
 #include "alnair/core/error.h"
@@ -14,12 +13,6 @@ namespace {
 
 constexpr std::chrono::seconds kRedisPatience{5};
 constexpr std::chrono::seconds kLookPatience{1};
-
-std::uint64_t number(std::string_view text) {
-  std::uint64_t value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
 
 std::shared_ptr<redis::Client> connected(const std::string& url) {
   if (url.empty()) return nullptr;
@@ -58,8 +51,8 @@ void Domains::look_at_redis(Usage& usage) const {
     if (server.name.empty()) server.name = redis_->options().seeds.front().text();
     if (result.ok()) {
       const std::string_view info = result.reply.text();
-      server.usage = {.used_bytes = number(redis::info_field(info, "used_memory")),
-                      .limit_bytes = number(redis::info_field(info, "maxmemory"))};
+      server.usage = {.used_bytes = redis::number_of(redis::info_field(info, "used_memory")),
+                      .limit_bytes = redis::number_of(redis::info_field(info, "maxmemory"))};
       if (!usage.redis) usage.redis.emplace();
       usage.redis->used_bytes += server.usage.used_bytes;
       usage.redis->limit_bytes += server.usage.limit_bytes;

@@ -1,10 +1,10 @@
 #include "manager/records/mongodb/lease.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "alnair/core/error.h"
 #include "core/block_signals.h"
+#include "core/host.h"
 #include "core/log.h"
 
 namespace alnair::manager {
@@ -14,12 +14,6 @@ using nlohmann::json;
 
 constexpr const char* kCollection = "Manager";
 constexpr const char* kId = "lease";
-
-std::string host_name() {
-  char name[256] = "";
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 }  // namespace
 
