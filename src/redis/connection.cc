@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t kReadsAtOnce = 16;  // then other connections have their turn
 constexpr Version kOldest{6, 0, 0};
 constexpr const char* kPerhapsTls = " (a server with TLS is rediss://, not redis://)";
+constexpr const char* kPerhapsPlain = " (a server without TLS is redis://, not rediss://)";
 constexpr std::uint64_t kLargestValue = 256ull << 20;  // bytes of a bulk string
 
 Version parse_version(std::string_view text) {
@@ -92,14 +93,40 @@ void Connection::continue_connect() {
     case Socket::State::kWaiting:
       return update_interest();
     case Socket::State::kTlsFailed:
-      return close(Closing::Why::kTls, fmt::format("could not be greeted by TLS: {} (a server without TLS is redis://, "
-                                                   "not rediss://)",
-                                                   socket_->problem()));
+      return close(Closing::Why::kTls,
+                   fmt::format("could not be greeted by TLS: {}{}", socket_->problem(), kPerhapsPlain));
     case Socket::State::kClosed:
     case Socket::State::kFailed:
       if (next_address_ < addresses_.size()) return connect_next();
       return close(Closing::Why::kUnreachable, fmt::format("cannot be reached: {}", socket_->problem()));
   }
+}
+
+// A Redis without TLS takes the greeting of TLS for a command that never ends, and is silent. What is left of the timeout
+// goes to asking it without TLS: if it answers, the URL is wrong, and not the server slow. PING gives nothing away.
+void Connection::probe() {
+  state_ = State::kProbing;
+  owner_.watch(*this, socket_->fd(), interest_ = 0);
+  socket_ = std::make_unique<Socket>(addresses_[next_address_ - 1], nullptr, address_.host);
+  continue_probe();
+}
+
+void Connection::continue_probe() {
+  std::string ping = "*1\r\n$4\r\nPING\r\n";
+  const iovec piece{ping.data(), ping.size()};
+  std::array<std::byte, 64> answer;
+  Socket::State state = socket_->connect();
+  if (state == Socket::State::kDone && !std::exchange(probed_, true)) state = socket_->write({&piece, 1}).state;
+  if (state == Socket::State::kDone) state = socket_->read({answer, {}}).state;
+  if (state == Socket::State::kWaiting) return update_interest();
+  if (state == Socket::State::kDone && (answer[0] == std::byte{'+'} || answer[0] == std::byte{'-'}))
+    return close(Closing::Why::kTls, fmt::format("speaks without TLS{}", kPerhapsPlain));
+  close_silent_handshake();
+}
+
+void Connection::close_silent_handshake() {
+  close(Closing::Why::kTimeout, fmt::format("did not answer the greeting of TLS within {} ms{}",
+                                            options_.timeout.count(), kPerhapsPlain));
 }
 
 void Connection::greet() {
@@ -197,6 +224,7 @@ void Connection::handle(std::uint32_t events) {
     continue_connect();
     if (!*alive || state_ == State::kConnecting || state_ == State::kClosed) return;
   }
+  if (state_ == State::kProbing) return continue_probe();
   if (state_ != State::kGreeting && state_ != State::kReady) return;
   receive();
   if (!*alive || state_ == State::kClosed) return;
@@ -324,17 +352,17 @@ void Connection::take_info(const Reply& reply) {
 
 void Connection::check(Clock::time_point now) {
   if (state_ == State::kNew || state_ == State::kClosed || (state_ == State::kReady && in_flight_.empty())) return;
-  if (now - last_progress_ <= options_.timeout) return;
+  const auto waited = now - last_progress_;
+  if (state_ == State::kConnecting && socket_->in_handshake() && waited > options_.timeout * 3 / 4) return probe();
+  if (waited <= options_.timeout) return;
   const auto ms = options_.timeout.count();
   switch (state_) {
     case State::kResolving:
       return close(Closing::Why::kTimeout, fmt::format("has a name that was not resolved within {} ms", ms));
     case State::kConnecting:
-      if (socket_->in_handshake())
-        return close(Closing::Why::kTimeout, fmt::format("did not answer the greeting of TLS within {} ms (a server "
-                                                         "without TLS is redis://, not rediss://)",
-                                                         ms));
       return close(Closing::Why::kTimeout, fmt::format("did not accept a connection within {} ms", ms));
+    case State::kProbing:
+      return close_silent_handshake();
     default:
       return close(Closing::Why::kTimeout, fmt::format("did not answer within {} ms", ms));
   }

@@ -115,7 +115,7 @@ class Connection {
   void* context = nullptr;  // the owner's
 
  private:
-  enum class State { kNew, kResolving, kConnecting, kGreeting, kReady, kClosed };
+  enum class State { kNew, kResolving, kConnecting, kProbing, kGreeting, kReady, kClosed };
   enum class Kind : std::uint8_t { kRequest, kAsking, kHello, kAuth, kInfo };
   struct Sent {
     Request request;
@@ -127,6 +127,9 @@ class Connection {
 
   void connect_next();
   void continue_connect();
+  void probe();
+  void continue_probe();
+  void close_silent_handshake();
   void greet();
   void send_internal(Kind kind, std::initializer_list<std::string_view> arguments);
   void became_ready();
@@ -155,6 +158,7 @@ class Connection {
   std::uint64_t in_flight_bytes_ = 0;
   Clock::time_point last_progress_{};
   bool received_any_ = false;
+  bool probed_ = false;  // PING was sent without TLS
   bool authenticated_ = false;  // a password was sent and accepted
   Greeting greeting_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
