@@ -82,6 +82,7 @@ def one(options: argparse.Namespace) -> dict:
             first = now - start if first is None else first
             waited += now - before
             count += len(batch)
+            batch = None  # freeing it is no waiting
             if options.what == "step":
                 time.sleep(STEP_S)
         epochs.append(time.perf_counter() - begin)

@@ -21,9 +21,13 @@ import weakref
 from collections import deque
 from typing import Any, Deque, List, Optional, Tuple
 
+from torch import autograd as _autograd
+from torch.autograd import profiler as _profiler
 from torch.utils.data import dataloader as _pytorchs
 
 _Iterator: Any = getattr(_pytorchs, "_MultiProcessingDataLoaderIter", object)
+_profiler_enabled: Any = getattr(_autograd, "_profiler_enabled", lambda: True)
+_MAP: Any = getattr(getattr(_pytorchs, "_DatasetKind", None), "Map", None)  # datasets that are no streams
 
 # A loop that is back sooner than this (seconds) is waiting for its data: it is quickest to receive them itself.
 STEP = 0.001
@@ -161,8 +165,40 @@ def _at_exit() -> None:
         results.stop()
 
 
+# What `__next__` of PyTorch's iterator names: it draws an epoch's first tasks if that waits, and takes and counts a batch; in the
+# record of a profiler, and with a warning about the length of iterable datasets.
+_KNOWN_NAMES = set(
+    "torch autograd profiler record_function _profile_name _sampler_iter _reset _next_data _num_yielded _dataset_kind _DatasetKind "
+    "Iterable _IterableDataset_len_called _dataset _num_workers warnings warn".split()
+)
+
+
+def _is_known(code: Any) -> bool:
+    return code is not None and set(code.co_names) <= _KNOWN_NAMES
+
+
+def _is_profiled() -> bool:
+    return bool(
+        _profiler_enabled()
+        or getattr(_profiler, "_is_profiler_enabled", False)
+        or getattr(_profiler, "_active_cuspy_profiler_observer", None) is not None
+    )
+
+
 class _Receiving(_Iterator):  # type: ignore[misc]
     """PyTorch's iterator over ``Results``."""
+
+    _needs_record = not _is_known(getattr(getattr(_Iterator, "__next__", None), "__code__", None))
+
+    def __next__(self) -> Any:
+        # The record for a profiler costs more than all the rest of a step: its code has left the processor's caches.
+        if self._needs_record or self._dataset_kind != _MAP or _is_profiled():
+            return super().__next__()
+        if self._sampler_iter is None:
+            self._reset()
+        batch = self._next_data()
+        self._num_yielded += 1
+        return batch
 
     def _next_data(self) -> Any:
         self._data_queue.enter()

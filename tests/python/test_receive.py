@@ -334,3 +334,38 @@ def test_another_iterator_than_pytorchs_own_is_left_alone():
     assert _receive.receive_ahead(own) is own
     assert own._data_queue is before
     assert type(own) is Own
+
+
+def records(loader_class, **arguments):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in loader_class(Numbers(), batch_size=4, **WORKERS, **arguments):
+            pass
+    return [event.count for event in profile.key_averages() if event.key.startswith("enumerate(DataLoader)")]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"persistent_workers": True}])
+def test_a_profiler_sees_each_batch_as_with_pytorch(arguments):
+    assert records(AlnairJobDataLoader, **arguments) == records(data.DataLoader, **arguments) == [11]
+
+
+@pytest.mark.parametrize("dataset", [Numbers(), Stream()])
+@pytest.mark.parametrize("known", [True, False])
+def test_without_a_profiler_nothing_is_recorded_of_a_pytorch_that_is_known(monkeypatch, dataset, known):
+    recorded = []
+
+    class Record(torch.autograd.profiler.record_function):
+        def __enter__(self):
+            recorded.append(self.name)
+            return super().__enter__()
+
+    monkeypatch.setattr(torch.autograd.profiler, "record_function", Record)
+    monkeypatch.setattr(_receive._Receiving, "_needs_record", not known)
+    assert sum(len(batch) for batch in AlnairJobDataLoader(dataset, batch_size=4, **WORKERS)) > 20
+    assert bool(recorded) == (not known or isinstance(dataset, Stream))
+
+
+def test_the_pytorch_at_hand_is_known():
+    assert not _receive._Receiving._needs_record
+    assert _receive._is_known(_receive._Iterator.__next__.__code__)
+    assert not _receive._is_known((lambda self: self._another()).__code__)
+    assert not _receive._is_known(None)
