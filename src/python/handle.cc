@@ -59,6 +59,10 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
   return result;
 }
 
+// Has nothing to release, but must be there: numpy.frombuffer then holds the buffer, and with it the view. Of a type without it, it
+// holds the object alone that it asked.
+void release_buffer(PyObject*, Py_buffer*) {}
+
 PyObject* to_bytes(PyObject* self, PyObject*) {
   PyObject* view = ask(self, "read");
   if (view == nullptr) return nullptr;
@@ -123,6 +127,7 @@ PyType_Slot slots[] = {
     {Py_tp_getset, properties},
     {Py_tp_methods, methods},
     {Py_bf_getbuffer, slot(get_buffer)},
+    {Py_bf_releasebuffer, slot(release_buffer)},
     {0, nullptr},
 };
 PyType_Spec spec = {"alnair._core.Handle", sizeof(PyHandle), 0, Py_TPFLAGS_DEFAULT, slots};

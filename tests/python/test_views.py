@@ -48,6 +48,14 @@ def test_a_buffer_keeps_the_bytes_when_everything_else_is_gone(source):
     assert bytes(memory) == content_of(KEYS[4])
 
 
+def test_a_buffer_over_a_handle_keeps_the_bytes_too(source):
+    torch = pytest.importorskip("torch")
+    arrays = [numpy.frombuffer(AlnairJobDataset(source=source).data[key], numpy.uint8) for key in KEYS]
+    tensor = torch.frombuffer(AlnairJobDataset(source=source).data[3], dtype=torch.uint8)
+    assert [array.tobytes() for array in arrays] == [content_of(key) for key in KEYS]
+    assert bytes(tensor.tolist()) == content_of(KEYS[3])
+
+
 def test_a_write_never_reaches_the_cache_or_what_others_hold(source):
     dataset = AlnairJobDataset(source=source)
     for _ in range(3):  # from the source, then from the tiers
