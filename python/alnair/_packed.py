@@ -78,6 +78,8 @@ class Packed(Sequence):  # type: ignore[type-arg]
         """A list of the items."""
         return list(self)
 
+    __copy__ = copy
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (Packed, list)):
             return NotImplemented

@@ -274,6 +274,7 @@ def test_data_is_a_mapping_before_convert(source, lazy):
     assert list(data) == list(data.keys()) == KEYS
     assert [bytes(value) for value in data.values()] == [content_of(key) for key in KEYS]
     assert [(key, bytes(value)) for key, value in data.items()] == [(key, content_of(key)) for key in KEYS]
+    assert list(reversed(data)) == KEYS[::-1]
     assert KEYS[0] in data
     assert data.get("nothing") is None
     with pytest.raises(KeyError, match="nothing"):

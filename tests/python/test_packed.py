@@ -1,6 +1,7 @@
 """Lists that __convert__ returns: packed where that is possible, and lists in all but that."""
 
 import collections
+import copy
 import os
 import pickle
 from pathlib import Path
@@ -70,6 +71,8 @@ def test_numbers_are_a_list_in_all_but_memory(source, name):
     assert collections.Counter(packed) == collections.Counter(values)
     assert [type(item) for item in packed] == [type(item) for item in values]
     assert type(packed.copy()) is list
+    assert type(copy.copy(packed)) is list
+    assert packed.copy() == copy.copy(packed) == copy.deepcopy(packed) == values
     assert pickle.loads(pickle.dumps(packed)) == values
     assert repr(packed).startswith(f"<{len(values)} values: {values[0]!r}, ")
 
