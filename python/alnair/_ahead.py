@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Deque, Iterator, List, Optional, Sequence, Tuple
 
 from ._log import logger
-from ._order import Prediction, Unknown, members, predict
+from ._order import Prediction, Unknown, begin, members, predict
 from ._route import Route, trace
 from ._source import Source
 
@@ -35,8 +35,8 @@ class Ahead:
         self.seeds = seeds
 
     def __iter__(self) -> Iterator[Any]:
-        drawn = iter(self.sampler)
-        return (_StatefulWalk if hasattr(drawn, "state_dict") else Walk)(drawn, self)
+        drawn, known = begin(self.sampler)
+        return (_StatefulWalk if hasattr(drawn, "state_dict") else Walk)(drawn, self, known)
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -95,8 +95,9 @@ class Lane:
 class Walk:
     """One epoch. Draws from the sampler exactly when it is asked to; cancels what is in flight when it is dropped."""
 
-    def __init__(self, drawn: Iterator[Any], ahead: Ahead) -> None:
+    def __init__(self, drawn: Iterator[Any], ahead: Ahead, known: Any) -> None:
         self._inner = drawn
+        self._known = known
         self._ahead = ahead
         self._begun = False
         self._route: Optional[Route] = None
@@ -118,7 +119,7 @@ class Walk:
 
     def __next__(self) -> Any:
         if not self._begun:
-            self._prediction = predict(self._ahead.sampler, self._inner, self._ahead.seeds)
+            self._prediction = predict(self._ahead.sampler, self._inner, self._ahead.seeds, self._known)
         try:
             batch = next(self._inner)
         except StopIteration:

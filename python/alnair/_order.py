@@ -8,7 +8,8 @@ the random state that it is about to use. A prediction that turns out wrong cost
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+import functools
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
@@ -42,28 +43,150 @@ def flat(items: Iterable[Any]) -> Iterator[Any]:
             yield from members(item)
 
 
-class _Permutations:
-    """What a RandomSampler without replacement yields, without a list of millions of numbers."""
+class _Order:
+    """What a sampler yields, without a list of millions of numbers. `known` is of the same sampler, and has drawn: the first
+    iteration of this one takes what it has drawn."""
 
-    def __init__(self, sampler: RandomSampler) -> None:
-        self._sampler = sampler
+    def __init__(self, sampler: Any, known: Optional["_Order"] = None) -> None:
+        self._sampler, self._known = sampler, known
+        self._first: Optional[torch.Tensor] = None  # the numbers that were drawn first
+        self._state: Optional[torch.Tensor] = None  # the generator's, after that
+
+    def _taken(self) -> Optional["_Order"]:
+        known, self._known = self._known, None
+        if known is not None and known._first is None:
+            raise Unknown("nothing has been drawn")
+        return known
+
+
+def _in_pieces(numbers: torch.Tensor) -> Iterator[int]:
+    for start in range(0, len(numbers), _PIECE):
+        yield from numbers[start : start + _PIECE].tolist()
+
+
+class _Permutations(_Order):
+    """Of a RandomSampler without replacement. Draws as PyTorch's own does, and when it does."""
 
     def __iter__(self) -> Iterator[int]:
-        count, size = self._sampler.num_samples, len(self._sampler.data_source)
-        for wanted in [size] * (count // size) + [count % size]:  # as PyTorch's own: one more is drawn in any case
-            drawn = torch.randperm(size, generator=self._sampler.generator)[:wanted]
-            for start in range(0, wanted, _PIECE):
-                yield from drawn[start : start + _PIECE].tolist()
+        sampler, known = self._sampler, self._taken()
+        size, generator = len(sampler.data_source), sampler.generator
+        if generator is None:
+            generator = torch.Generator()
+            if known is None:
+                generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
+        for _ in range(sampler.num_samples // size):
+            yield from _in_pieces(self._drawn(size, generator, known))
+            known = None
+        rest = sampler.num_samples % size
+        if rest > 0 or sampler.generator is not None:  # one more is drawn in any case; of its own generator nobody sees it
+            yield from _in_pieces(self._drawn(size, generator, known)[:rest])
+
+    def _drawn(self, size: int, generator: torch.Generator, known: Optional[_Order]) -> torch.Tensor:
+        if known is not None and known._first is not None and known._state is not None:
+            generator.set_state(known._state)
+            return known._first
+        drawn = torch.randperm(size, generator=generator)
+        if self._first is None:
+            self._first, self._state = drawn, generator.get_state()
+        return drawn
+
+
+class _Share(_Order):
+    """Of a DistributedSampler: what one rank reads."""
+
+    def __iter__(self) -> Iterator[int]:
+        known = self._taken()
+        self._first = self._numbers() if known is None else known._first
+        return iter(self._sampler) if self._first is None else _in_pieces(self._first)
+
+    def _numbers(self) -> Optional[torch.Tensor]:
+        """None: not what it should be, which PyTorch's own code has messages for."""
+        sampler = self._sampler
+        size = len(sampler.dataset)
+        if size == 0:
+            return None
+        if sampler.shuffle:
+            numbers = torch.randperm(size, generator=torch.Generator().manual_seed(sampler.seed + sampler.epoch))
+        else:
+            numbers = torch.arange(size)
+        padding = 0 if sampler.drop_last else sampler.total_size - size
+        if padding > 0:
+            numbers = torch.cat([numbers, numbers.repeat(-(-padding // size))[:padding]])
+        numbers = numbers[: sampler.total_size]
+        share = numbers[sampler.rank : sampler.total_size : sampler.num_replicas].clone()
+        return share if (len(numbers), len(share)) == (sampler.total_size, sampler.num_samples) else None
+
+
+def _order_of(sampler: Any, known: Optional[_Order] = None) -> Optional[_Order]:
+    if type(sampler) is RandomSampler and not sampler.replacement:
+        return _Permutations(sampler, known)
+    return _Share(sampler, known) if type(sampler) is DistributedSampler else None
+
+
+@functools.lru_cache(maxsize=None)
+def _draws_as_pytorch() -> bool:
+    """Whether the installed PyTorch draws as the classes above do, tried on small samplers. Leaves the random state as it is."""
+    state = torch.get_rng_state()
+
+    def steps(items: Iterable[int], generator: torch.Generator) -> Iterator[Any]:
+        iterator = iter(items)
+        while True:
+            yield torch.get_rng_state().tolist(), generator.get_state().tolist()
+            try:
+                yield next(iterator)
+            except StopIteration:
+                break
+        yield torch.get_rng_state().tolist(), generator.get_state().tolist()
+
+    def same(make: Callable[[torch.Generator], Any]) -> bool:
+        seen = []
+        for kind in (lambda sampler: sampler), _order_of:
+            torch.set_rng_state(state)
+            generator = torch.Generator().manual_seed(5)
+            seen.append(list(steps(kind(make(generator)), generator)))
+        return seen[0] == seen[1]
+
+    samplers: List[Callable[[torch.Generator], Any]] = []
+    for own, count in (True, None), (True, 3), (True, 12), (False, None), (False, 12):
+        samplers.append(lambda g, own=own, count=count: RandomSampler(range(5), num_samples=count, generator=g if own else None))
+    for size, shuffle, drop in (10, True, False), (10, False, True), (1, True, False):
+        samplers.append(lambda g, size=size, s=shuffle, d=drop: DistributedSampler(range(size), 4, 1, s, 3, d))
+    try:
+        return all(map(same, samplers))
+    except Exception:  # whatever has changed in it
+        return False
+    finally:
+        torch.set_rng_state(state)
+
+
+def begin(sampler: Any) -> Tuple[Iterator[Any], Optional[_Order]]:
+    """iter(sampler), and what a Prediction may learn from, once it has drawn. Draws what PyTorch's own draws, and when it does."""
+    batches = type(sampler) is BatchSampler
+    order = _order_of(sampler.sampler if batches else sampler)
+    if order is None or not _draws_as_pytorch():
+        return iter(sampler), None
+    if not batches:
+        return iter(order), order
+    twin = copy.copy(sampler)
+    twin.sampler = order
+    return iter(twin), order
 
 
 class Prediction:
     """A copy of a sampler, with copies of the generators that it draws from."""
 
-    def __init__(self, sampler: Any, drawn: Optional[Iterator[Any]] = None, seeds: Optional[torch.Generator] = None) -> None:
+    def __init__(
+        self,
+        sampler: Any,
+        drawn: Optional[Iterator[Any]] = None,
+        seeds: Optional[torch.Generator] = None,
+        known: Optional[_Order] = None,
+    ) -> None:
         """To be made right before the first index is drawn from `drawn`, which is iter(sampler).
 
         Args:
             seeds: the generator that the loader draws a seed from between two epochs.
+            known: of begin(sampler): it is looked at after the first index was drawn.
 
         Raises:
             Unknown: it cannot be told what the sampler will yield.
@@ -72,6 +195,7 @@ class Prediction:
         self._next: List[Callable[[], None]] = []  # what happens to a sampler between two epochs
         self._sound = True  # whether the epoch after this one can be told
         self._seeds = seeds
+        self._known = known
         self._twin = self._copy(sampler)
         iterator = self._ITERATORS.get(_name(type(drawn)))
         self._begun: Iterable[Any] = self._twin if iterator is None else iterator(self, drawn)
@@ -121,11 +245,13 @@ class Prediction:
 
     def _random(self, sampler: RandomSampler) -> Any:
         twin = self._with_generator(sampler)
-        if sampler.generator is None:  # it takes a seed from the global generator, and the rest from one of its own
+        if sampler.generator is None and self._known is not None:
+            twin.generator = None
+        elif sampler.generator is None:  # it takes a seed from the global generator, and the rest from one of its own
             seed = int(torch.empty((), dtype=torch.int64).random_(generator=twin.generator).item())
             twin.generator = torch.Generator()
             twin.generator.manual_seed(seed)
-        return twin if sampler.replacement else _Permutations(twin)
+        return _order_of(twin, self._known) or twin
 
     def _weighted(self, sampler: WeightedRandomSampler) -> Any:
         if sampler.weights.device.type != "cpu":
@@ -135,7 +261,7 @@ class Prediction:
     def _distributed(self, sampler: DistributedSampler) -> Any:  # type: ignore[type-arg]
         twin = copy.copy(sampler)
         self._next.append(lambda: twin.set_epoch(twin.epoch + 1))
-        return twin
+        return _order_of(twin, self._known) or twin
 
     def _batches(self, sampler: BatchSampler) -> Any:
         twin = copy.copy(sampler)
@@ -206,11 +332,9 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def predict(
-    sampler: Any, drawn: Optional[Iterator[Any]] = None, seeds: Optional[torch.Generator] = None
-) -> Optional[Prediction]:
+def predict(sampler: Any, *arguments: Any) -> Optional[Prediction]:
     """The Prediction of a sampler; None if there can be none."""
     try:
-        return Prediction(sampler, drawn, seeds)
+        return Prediction(sampler, *arguments)
     except Exception:  # whatever is wrong with the sampler, drawing from it will say so
         return None

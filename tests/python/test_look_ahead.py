@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from alnair import AlnairJobDataLoader, _ahead, _order, _route  # noqa: E402
 from test_loader import SAMPLERS, Unknown, keys_of  # noqa: E402
 from torch.utils import data  # noqa: E402
+from torch.utils.data.distributed import DistributedSampler  # noqa: E402
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if "unknown" not in name and name != "batches in a list"])
@@ -26,6 +27,75 @@ def test_the_predicted_order_is_the_order(source, sampler, generator):
     drawn = [i for batch in loader._index_sampler for i in (batch if isinstance(batch, list) else [batch])]
     assert drawn == predicted
     assert drawn
+
+
+STEPWISE = {
+    "random": lambda g: data.RandomSampler(range(10), generator=g),
+    "some": lambda g: data.RandomSampler(range(10), num_samples=3, generator=g),
+    "several rounds": lambda g: data.RandomSampler(range(10), num_samples=25, generator=g),
+    "batches": lambda g: data.BatchSampler(data.RandomSampler(range(10), generator=g), 4, False),
+    "whole batches": lambda g: data.BatchSampler(data.RandomSampler(range(10), generator=g), 4, True),
+    "no whole batch": lambda g: data.BatchSampler(data.RandomSampler(range(10), generator=g), 40, True),
+    "share": lambda g: data.BatchSampler(DistributedSampler(range(10), 4, 3, seed=2), 2, False),
+    "share of fewer": lambda g: DistributedSampler(range(2), 7, 6),
+    "share of whole rounds": lambda g: DistributedSampler(range(11), 4, 3, drop_last=True),
+    "share in order": lambda g: DistributedSampler(range(11), 4, 3, shuffle=False),
+}
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+@pytest.mark.parametrize("own", [False, True], ids=["global", "own generator"])
+def test_what_is_drawn_without_a_list_is_what_pytorch_draws_and_when_it_does(name, own):
+    def steps(begin):
+        torch.manual_seed(3)
+        generator = torch.Generator().manual_seed(9)
+        iterator, items = begin(STEPWISE[name](generator if own else None)), [None]
+        while items[-1] != "end":
+            yield items[-1], torch.get_rng_state().tolist(), generator.get_state().tolist()
+            items.append(next(iterator, "end"))
+        yield torch.get_rng_state().tolist(), generator.get_state().tolist()
+
+    assert _order.begin(STEPWISE[name](None))[1] is not None
+    assert list(steps(lambda sampler: _order.begin(sampler)[0])) == list(steps(iter))
+
+
+def test_a_share_that_is_not_what_the_sampler_says_is_pytorchs_to_refuse():
+    numbers = list(range(10))
+    sampler = DistributedSampler(numbers, 2, 0, drop_last=True)
+    del numbers[:4]
+    with pytest.raises(AssertionError):
+        list(_order.begin(sampler)[0])
+
+
+@pytest.mark.parametrize("kind", [data.RandomSampler, DistributedSampler])
+def test_samplers_of_another_pytorch_are_drawn_from_themselves(source, monkeypatch, kind):
+    pytorchs = kind.__iter__
+    monkeypatch.setattr(kind, "__iter__", lambda self: iter(sorted(pytorchs(self), key=lambda index: -index)))
+    _order._draws_as_pytorch.cache_clear()
+    before = torch.get_rng_state()
+    try:
+        dataset = AlnairJobDataset(source=source)
+        sampler = data.RandomSampler(dataset) if kind is data.RandomSampler else DistributedSampler(dataset, 1, 0)
+        assert not _order._draws_as_pytorch()
+        assert torch.equal(torch.get_rng_state(), before)
+        batches = list(AlnairJobDataLoader(dataset, 8, sampler=sampler, collate_fn=keys_of))
+    finally:
+        _order._draws_as_pytorch.cache_clear()
+    assert [key for batch in batches for key in batch] == KEYS[::-1]
+
+
+@pytest.mark.parametrize("distributed", [False, True])
+def test_an_order_is_drawn_once_for_the_loop_and_for_look_ahead(recorded, monkeypatch, distributed):
+    dataset, calls = recorded
+    assert _order._draws_as_pytorch()
+    sampler = DistributedSampler(dataset, 2, 1) if distributed else data.RandomSampler(dataset)
+    drawn, randperm = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *arguments, **named: drawn.append(arguments) or randperm(*arguments, **named))
+    keys = next(iter(AlnairJobDataLoader(dataset, 4, sampler=sampler, collate_fn=keys_of)))
+    assert drawn == [(len(dataset),)]
+    (order,) = (call[1] for call in calls if call[0] == "order")
+    assert len(order) == len(sampler)
+    assert [KEYS[index] for index in order[:4]] == keys
 
 
 @pytest.mark.parametrize("sampler", ["unknown", "unknown subclass"])
@@ -147,15 +217,21 @@ def indices(loader):
 
 @pytest.mark.parametrize("sampler", KNOWN)
 @pytest.mark.parametrize("generator", [False, True], ids=["global", "own generator"])
-def test_the_next_epoch_is_guessed_where_that_is_sound(source, sampler, generator):
+@pytest.mark.parametrize("drawn", [False, True], ids=["computed", "from what was drawn"])
+def test_the_next_epoch_is_guessed_where_that_is_sound(source, sampler, generator, drawn):
     dataset = AlnairJobDataset(source=source)
     generator = torch.Generator().manual_seed(9) if generator else None
     arguments = SAMPLERS[sampler](dataset, generator)
     if "batch_sampler" not in arguments:
         arguments.setdefault("batch_size", 8)
     loader = data.DataLoader(dataset, collate_fn=keys_of, **arguments)
-    prediction = _order.predict(loader._index_sampler, None, loader.generator)
-    list(prediction.this_epoch())
+    iterator, known = _order.begin(loader._index_sampler) if drawn else (None, None)
+    prediction = _order.predict(loader._index_sampler, iterator, loader.generator, known)
+    first = [next(iterator)] if drawn else []
+    expected = _order.flat(first + list(iterator or ()))
+    assert list(prediction.this_epoch()) == list(expected) or not drawn
+    if drawn and generator is not None:
+        generator.manual_seed(9)
     guess = prediction.next_epoch()
     assert (guess is None) == (generator is None and not (sampler in SAME_AGAIN or "distributed" in sampler))
     seen = []
