@@ -179,6 +179,72 @@ def test_kills_at_any_instant_lose_nothing_acknowledged(request, tmp_path, s3_au
     assert manager.stop() == 0
 
 
+@pytest.fixture
+def hosts(mongodb, tmp_path):
+    """Starts managers with state directories of their own, on the same records, secrets and shared directory."""
+    if manager_process.binary() is None:
+        pytest.skip("built without ALNAIR_MANAGER")
+    (tmp_path / "backup").mkdir()
+    managers = []
+
+    def start(name, **settings):
+        directory = tmp_path / name
+        directory.mkdir(mode=0o700)
+        for secret in ("admin.token", "seal.key") if managers else ():
+            (directory / secret).write_text((managers[0].directory / secret).read_text())
+            (directory / secret).chmod(0o600)
+        managers.append(ManagerProcess(directory, mongodb_uri=mongodb.uri, mongodb_lease=3, backup_dir=tmp_path / "backup", **settings))
+        return managers[-1]
+
+    yield start
+    for manager in managers:
+        if manager.process.poll() is None:
+            manager.kill()
+
+
+@pytest.mark.parametrize("work", ["warm", "check"])
+def test_work_that_no_job_waits_for_goes_on_on_another_host(hosts, s3_server, s3_auth, work):
+    bucket = s3_server.root / f"moving-{work}"
+    bucket.mkdir()
+    for number in range(6):
+        (bucket / str(number)).write_bytes(os.urandom(100_000))
+    first = hosts("first")
+    first.add_client()
+    token = first.connect(s3_auth)
+    job = first.ended(first.register(token, bucket=bucket.name))
+    dataset = "/v1/datasets/" + job["dataset"]
+    if work == "check":
+        assert first.call("POST", dataset + "/warm", {}, token).status == 202
+        wait_for(lambda: not first.call("GET", dataset, token=token).json["copy"]["running"], "the copy")
+    assert first.call("DELETE", f"/v1/jobs/{job['id']}", token=token).status == 204
+    assert first.call("POST", f"{dataset}/{work}", {"bytes_per_s": 100_000} if work == "warm" else {}, token).status == 202
+    first.kill()
+    (bucket / "6").write_bytes(b"of later")
+    bucket.rename(bucket.with_name("away-" + work))
+
+    second = hosts("second", standby="true")
+    second.url = second.process.stdout.readline().split()[-1]  # once the lease of the first one has lapsed
+    del second.settings["standby"]
+
+    def copy():
+        return second.call("GET", dataset, token=token).json["copy"] or {"failure": None, "running": True}
+
+    failed = wait_for(lambda: (now := copy())["failure"] and now, "what S3 refuses")
+    assert failed["running"] and "NoSuchBucket" in failed["failure"] and "(tried again in " in failed["failure"]
+    second.kill()
+    second.start()
+    bucket.with_name("away-" + work).rename(bucket)
+    ended = wait_for(lambda: not (now := copy())["running"] and now, "the work")
+    assert ended["failure"] is None and ended["total_objects"] == ended["objects"] == 7, "with what is there now"
+    assert ended["cached_bytes"] == (600_008 if work == "warm" else 600_000 if ended["cached_bytes"] else 0)
+    now = second.call("GET", dataset, token=token).json
+    assert now["version"] != job["version"] and now["jobs"] == []
+    assert "has changed" in second.log.read_text()
+    second.kill()
+    second.start()
+    assert second.call("GET", dataset, token=token).json["copy"] is None, "what has ended is not begun again"
+
+
 def test_while_mongodb_is_away_what_is_known_is_served(mongodb, tmp_path):
     if manager_process.binary() is None:
         pytest.skip("built without ALNAIR_MANAGER")

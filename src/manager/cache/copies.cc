@@ -45,7 +45,10 @@ struct Copies::Copy {
       walk(*open(), plan, {change, check});
     } catch (const CancelledError&) {
     } catch (const std::exception& error) {
-      change([&](CopyStatus& its) { its.failure = error.what(); });
+      change([&](CopyStatus& its) {
+        its.failure = error.what();
+        its.broke_off = true;
+      });
     }
     change([](CopyStatus& its) { its.running = false; });
   }

@@ -43,6 +43,7 @@ struct CopyStatus {
   bool running = false;
   bool full = false;    // a copy ended because the tiers, or its client's quota, take no more
   std::string failure;  // it ended because of that; or why the last object that failed did
+  bool broke_off = false;  // by that failure: it could not begin, or not go on
   std::uint64_t objects = 0;                          // looked at so far
   std::uint64_t redis_bytes = 0, directory_bytes = 0;  // of them, where they were found or put
   std::uint64_t total_objects = 0, total_bytes = 0;   // to be looked at; 0: not known yet

@@ -109,7 +109,7 @@ void JobCache::work(const DatasetRecord& dataset, const std::string& domain, con
     throw Problem(409, "no-cache", "the manager has no cache: neither [redis] url nor backup_dir is configured");
   if (dataset.version.empty()) throw Problem(409, "not-ready", "the dataset has not been listed yet", 1);
   if (!copies_.start(dataset.id, "", plan, opener(dataset, domain), std::move(done)))
-    throw Problem(409, "dataset-busy", "other work on the dataset goes on; cancel it, or wait for its end", 1);
+    throw dataset_busy();
 }
 
 CopyStatus JobCache::look(const DatasetRecord& dataset, const std::string& domain, const Interrupt& interrupt) {
@@ -119,9 +119,15 @@ CopyStatus JobCache::look(const DatasetRecord& dataset, const std::string& domai
   return status;
 }
 
+Problem dataset_busy() {
+  return {409, "dataset-busy", "other work on the dataset goes on; cancel it, or wait for its end", 1};
+}
+
 std::string JobCache::key_namespace() const {
   return domains_.redis() != nullptr ? domains_.redis()->options().key_namespace : SpillOptions().key_namespace;
 }
+
+bool JobCache::knows(const std::string& version) const { return catalog_->manifest_blob(version).has_value(); }
 
 std::shared_ptr<DatasetChunks> JobCache::open(const DatasetRecord& dataset, const std::string& domain) {
   const auto blob = catalog_->manifest_blob(dataset.version);

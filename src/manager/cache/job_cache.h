@@ -15,6 +15,7 @@
 #include "manager/cache/domains.h"
 #include "manager/cache/misses.h"
 #include "manager/cache/redis_users.h"
+#include "manager/http/message.h"
 #include "manager/records/records.h"
 
 namespace alnair::manager {
@@ -70,6 +71,8 @@ class JobCache {
   void name_chunks(const DatasetRecord& dataset, const std::string& domain, const Interrupt& interrupt);
   void tend() { domains_.tend(); }  // gives up what nobody names; once all is named
 
+  bool knows(const std::string& version) const;  // its manifest. Throws CacheError
+
   // That version in its domain's tiers. Waits. Throws CacheError: its manifest is not known any more; ConfigError, Problem.
   std::shared_ptr<DatasetChunks> open(const DatasetRecord& dataset, const std::string& domain);
 
@@ -85,5 +88,7 @@ class JobCache {
   Copies copies_;  // last: their threads use the rest
   Misses misses_;
 };
+
+Problem dataset_busy();  // 409: work of another kind goes on
 
 }  // namespace alnair::manager

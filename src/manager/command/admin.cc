@@ -159,8 +159,9 @@ std::string cached_where(const json& dataset) {
 }
 
 std::string work_of(const json& copy) {
-  if (copy.is_null() || !copy.at("running").get<bool>()) return "-";
-  return fmt::format("{} {}/{}", copy.at("work").get<std::string>(), copy.at("objects").dump(), copy.at("total_objects").dump());
+  if (copy.is_null() || (!copy.at("running").get<bool>() && copy.at("failure").is_null())) return "-";
+  return fmt::format("{} {}/{}{}", copy.at("work").get<std::string>(), copy.at("objects").dump(), copy.at("total_objects").dump(),
+                     copy.at("failure").is_null() ? "" : ": " + copy.at("failure").get<std::string>());
 }
 
 int datasets_command(const std::vector<std::string>& rest) {

@@ -1,6 +1,7 @@
 // The datasets of jobs: what is known of them, pins, work on their chunks.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "alnair/core/error.h"
@@ -34,6 +35,8 @@ Jobs::DatasetView Jobs::dataset_view(const DatasetRecord& record, std::vector<st
   DatasetView result{record, std::move(users), {}, record.redis_bytes, record.directory_bytes, {}};
   if (cache_ == nullptr) return result;
   result.copy = cache_->copies().status(record.id);
+  if (const auto again = again_.find(record.id); again != again_.end() && !(result.copy && result.copy->running))
+    result.copy = again->second.status;
   if (result.copy && result.copy->running && result.copy->work == Work::kCopy) {  // it grows while one looks
     result.redis_bytes = std::max(result.redis_bytes, result.copy->redis_bytes);
     result.directory_bytes = std::max(result.directory_bytes, result.copy->directory_bytes);
@@ -87,6 +90,7 @@ void Jobs::leave(DatasetRecord record) {
   {
     const std::lock_guard lock(mutex_);
     datasets_.erase(record.id);
+    again_.erase(record.id);
     if (cached) leaving_[record.id] = record;
   }
   if (cached) evict_for_good(record);
@@ -111,94 +115,6 @@ CopyPlan Jobs::eviction_of(const DatasetRecord& record) const {
       plan.kept.push_back(cache_->opener(other.record, domain));
   }
   return plan;
-}
-
-void Jobs::evict_for_good(const DatasetRecord& record) {
-  if (cache_ == nullptr || !cache_->fillable() || record.version.empty()) return;
-  cache_->copies().cancel(record.id);
-  begin_work(record, eviction_of(record));
-}
-
-void Jobs::begin_work(const DatasetRecord& record, const CopyPlan& plan) {
-  cache_->work(record, clients_.domain_of(record.client), plan,
-               [this, id = record.id](const CopyStatus& status) { worked(id, status); });
-}
-
-// What a manager before this one was asked for. Where it is not possible any more, it is not wanted any more.
-void Jobs::begin_again(const DatasetRecord& record) {
-  const auto work = work_named(record.wanted.work);
-  CopyStatus none{.work = work.value_or(Work::kLook)};
-  try {
-    if (cache_ == nullptr || !cache_->fillable() || !work) return settle(record.id, none);
-    CopyPlan plan{.work = *work,
-                  .prefix = record.wanted.prefix,
-                  .keys = record.wanted.keys,
-                  .bytes_per_s = record.wanted.bytes_per_s};
-    if (plan.work == Work::kEvict) {
-      const bool used =
-          !record.forgotten && (!dataset(record.id).jobs.empty() || record.pinned_until_ms > milliseconds_now());
-      if (used) return settle(record.id, none);
-      plan = eviction_of(record);
-    }
-    if (plan.work == Work::kCopy) plan.most_bytes = room_for(record);
-    begin_work(record, plan);
-  } catch (const Problem& problem) {
-    log(LogLevel::kWarning, "dataset {} of {}: {}", record.id, record.client, problem.what());
-    settle(record.id, none);
-  }
-}
-
-// With writing_ held, or before there is anybody else.
-void Jobs::keep_wanted(const std::string& id, const WantedWork& wanted) {
-  DatasetRecord record = dataset(id).record;
-  if (record.wanted == wanted) return;
-  record.wanted = wanted;
-  records_.put_dataset(record);
-  const std::lock_guard lock(mutex_);
-  datasets_[id] = record;
-}
-
-// What has ended is wanted no more; and a dataset that was kept for its eviction only is no more, either. As
-// keep_wanted().
-void Jobs::settle(const std::string& id, const CopyStatus& status) {
-  try {
-    WantedWork wanted;
-    bool left = false;
-    {
-      const std::lock_guard lock(mutex_);
-      left = leaving_.contains(id);
-      if (const auto found = datasets_.find(id); found != datasets_.end()) wanted = found->second.wanted;
-    }
-    if (left && status.work == Work::kEvict) {
-      records_.erase_dataset(id);
-      const std::lock_guard lock(mutex_);
-      leaving_.erase(id);
-    } else if (wanted.work == to_string(status.work)) {
-      keep_wanted(id, {});
-    }
-  } catch (const CacheError& error) {  // it is done once more after a restart
-    log(LogLevel::kError, "dataset {}: {}", id, error.what());
-  }
-}
-
-// What a piece of work has seen counts as a look, if it saw all and left it there. Else there is at least what a copy has seen.
-void Jobs::worked(const std::string& dataset, const CopyStatus& status) {
-  {
-    const std::lock_guard writing(writing_);
-    settle(dataset, status);
-  }
-  if (status.whole && status.work != Work::kEvict) return looked(dataset, status);
-  const std::lock_guard lock(mutex_);
-  looks_[dataset] = {.wanted = true};  // at once
-  const auto found = datasets_.find(dataset);
-  if (found == datasets_.end()) return;
-  DatasetRecord& record = found->second;
-  if (status.work == Work::kCopy) {
-    record.redis_bytes = std::max(record.redis_bytes, status.redis_bytes);
-    record.directory_bytes = std::max(record.directory_bytes, status.directory_bytes);
-  } else if (status.work == Work::kEvict && status.whole) {  // but for what it has in common with others
-    record.redis_bytes = record.directory_bytes = 0;
-  }
 }
 
 void Jobs::looked(const std::string& dataset, const CopyStatus& status) {
@@ -251,38 +167,6 @@ std::uint64_t Jobs::room_for(const DatasetRecord& record) const {
       others += other.redis_bytes + other.directory_bytes;
     }
   return quota > others ? quota - others : 0;
-}
-
-void Jobs::work(const std::string& id, CopyPlan plan) {
-  if (plan.work == Work::kEvict) {
-    const DatasetRecord record = unused(id).record;
-    if (record.pinned_until_ms > milliseconds_now())
-      throw Problem(409, "dataset-pinned", "the dataset is pinned; pin it for 0 minutes first");
-    plan = eviction_of(record);
-  }
-  const std::lock_guard writing(writing_);
-  const DatasetRecord record = dataset(id).record;
-  if (cache_ == nullptr) throw Problem(409, "no-cache", "the manager has no cache");
-  if (plan.work == Work::kCopy) {
-    plan.most_bytes = room_for(record);
-    if (plan.most_bytes == 0)
-      throw Problem(429, "quota-exceeded",
-                    fmt::format("the datasets of \"{}\" have as many bytes in the cache as they may; evict one",
-                                record.client));
-  }
-  keep_wanted(id, {to_string(plan.work), plan.prefix, plan.keys, plan.bytes_per_s});  // before it is acknowledged
-  try {
-    begin_work(record, plan);
-  } catch (const Problem&) {
-    keep_wanted(id, record.wanted);
-    throw;
-  }
-}
-
-void Jobs::cancel_work(const std::string& id) {
-  const std::lock_guard writing(writing_);
-  keep_wanted(id, {});
-  if (cache_ != nullptr) cache_->copies().cancel(id);
 }
 
 // What nobody has used for as long as its jobs asked for. Evicted once: it is known as long as it is not forgotten.

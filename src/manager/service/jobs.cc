@@ -39,12 +39,15 @@ Jobs::Jobs(Records& records, Clients& clients, Listings& listings, JobCache* cac
 
 void Jobs::resume() {
   std::vector<JobRecord> unfinished;
-  std::vector<DatasetRecord> wanted;
+  std::vector<DatasetRecord> wanted, unlisted;
   const std::set<std::string> versions = listings_.versions();
   {
     const std::lock_guard lock(mutex_);
     for (DatasetRecord& record : records_.datasets()) {
+      // So that what is pinned stays, and what others have in common with it.
+      const bool pinned = record.pinned_until_ms > milliseconds_now() && !record.version.empty() && !versions.contains(record.version);
       if (!record.wanted.work.empty()) wanted.push_back(record);
+      else if (pinned) unlisted.push_back(record);
       (record.forgotten ? leaving_ : datasets_).emplace(record.id, std::move(record));
     }
     for (JobRecord& record : records_.jobs()) {
@@ -57,7 +60,11 @@ void Jobs::resume() {
       jobs_[id] = {std::move(record), clock_(), clock_(), "{}", true};
     }
   }
-  for (const DatasetRecord& record : wanted) begin_again(record);
+  {
+    const std::lock_guard writing(writing_);
+    for (const DatasetRecord& record : wanted) begin_again(record);
+    for (const DatasetRecord& record : unlisted) list_first(record);
+  }
   for (const JobRecord& record : unfinished) begin_listing(record);
 }
 
@@ -164,6 +171,7 @@ void Jobs::listed(const std::string& id, const std::string& token_hash, const Li
     return;
   }
   record = *now;
+  if (!status.failure.empty() && list_later(id, status.failure)) return;
   {
     const std::lock_guard lock(mutex_);
     record.state = !status.failure.empty() ? JobState::kFailed : copies ? JobState::kWarming : JobState::kReady;
@@ -173,10 +181,7 @@ void Jobs::listed(const std::string& id, const std::string& token_hash, const Li
       const auto known = datasets_.find(record.dataset);
       dataset = known == datasets_.end() ? DatasetRecord{.id = record.dataset, .client = record.client} : known->second;
       dataset->datasource = record.datasource;
-      if (dataset->version != status.version) dataset->redis_bytes = dataset->directory_bytes = dataset->looked_ms = 0;
-      dataset->version = status.version;
-      dataset->objects = status.objects;
-      dataset->bytes = status.bytes;
+      now_is(*dataset, status);
       dataset->last_use_ms = milliseconds_now();
       dataset->durability_minutes = record.qos.durabilityindisk;
     }
@@ -223,7 +228,9 @@ void Jobs::put_dataset_and_job(const std::optional<DatasetRecord>& dataset, cons
   jobs_[record.id].record = record;
   if (!dataset) return;
   datasets_[dataset->id] = *dataset;
-  if (leaving_.erase(dataset->id) > 0) cache_->copies().cancel(dataset->id);  // it is wanted again
+  if (leaving_.erase(dataset->id) == 0) return;
+  again_.erase(dataset->id);
+  cache_->copies().cancel(dataset->id);  // it is wanted again
 }
 
 // Whatever the cache lacks, the job reads from the source.
@@ -444,6 +451,7 @@ void Jobs::sweep() {
         outdated.push_back(id);
     }
   }
+  begin_what_is_due();
   for (const std::string& id : outdated) end_earlier_passwords(id);
   for (const std::string& id : ended) {
     log(LogLevel::kInfo, "job {} sends no heartbeats any more: deregistered", id);

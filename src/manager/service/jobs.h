@@ -124,8 +124,8 @@ class Jobs {
   DatasetView dataset(const std::string& id) const;        // Problem: 404
   void pin(const std::string& id, std::int64_t until_ms);  // 0: no longer. Problem: 404
   void erase_dataset(const std::string& id);               // and evicts it. Problem: 404; 409 while a job uses it
-  // Begins work on the dataset's chunks, in the background; goes on with it after a restart. Problem: 404; 409: no
-  // cache, other work goes on; of an eviction, also: a job uses it, it is pinned.
+  // Begins work on the dataset's chunks, in the background; goes on with it after a restart, here or on another host, and tries
+  // again what cannot begin. Problem: 404; 409: no cache, other work goes on; of an eviction, also: a job uses it, it is pinned.
   void work(const std::string& id, CopyPlan plan);
   void cancel_work(const std::string& id);  // Problem: 404
   // Evicts datasets that no job has used for durabilityindisk minutes and that are not pinned. Returns their ids.
@@ -134,7 +134,8 @@ class Jobs {
   // Throws only what `interrupt` throws.
   void name_chunks(const Interrupt& interrupt);
 
-  // Deregisters jobs whose grace has ended, and ends passwords of earlier registrations after a token's life.
+  // Deregisters jobs whose grace has ended, ends passwords of earlier registrations after a token's life, and tries work again
+  // that could not begin.
   void sweep();
   // Looks how much is cached of the dataset whose turn it is, if there is one: its jobs have read since the last look. Waits. Throws
   // only what `interrupt` throws.
@@ -150,11 +151,19 @@ class Jobs {
     Time heartbeat;
     std::string report;
     bool resumed = false;  // and has told nothing since: its first counters are of before
+    unsigned tries = 0;    // to list it again that have failed
+    Time next_listing = Time::max();
   };
   // Of a dataset, in this manager's life.
   struct Looks {
     bool wanted = false;  // something changed since the last one
     Time last{};
+  };
+  // Of work that could not begin, or waits for a listing.
+  struct Again {
+    CopyStatus status;         // as users see it
+    unsigned tries = 0;        // that have failed
+    Time next = Time::max();   // not before something ends
   };
   void begin_listing(const JobRecord& record);
   void end_earlier_passwords(const std::string& id);
@@ -172,6 +181,14 @@ class Jobs {
   void worked(const std::string& dataset, const CopyStatus& status);
   void begin_work(const DatasetRecord& record, const CopyPlan& plan);
   void begin_again(const DatasetRecord& record);
+  void begin_what_is_due();
+  void list_first(const DatasetRecord& record);
+  void listed_first(const std::string& dataset, const ListingStatus& status);
+  void try_later(const DatasetRecord& record, const std::string& failure);
+  void end_tries(const std::string& dataset);
+  bool list_later(const std::string& job, const std::string& failure);
+  static void now_is(DatasetRecord& record, const ListingStatus& status);
+  DatasetRecord* known(const std::string& dataset);
   void keep_wanted(const std::string& dataset, const WantedWork& wanted);
   void settle(const std::string& dataset, const CopyStatus& status);
   void leave(DatasetRecord record);
@@ -196,7 +213,8 @@ class Jobs {
   std::map<std::string, std::string> tokens_;  // hash to job
   std::map<std::string, DatasetRecord> datasets_;
   std::map<std::string, DatasetRecord> leaving_;  // those that are forgotten, while they are evicted
-  std::map<std::string, Looks> looks_;            // by dataset
+  std::map<std::string, Again> again_;             // by dataset
+  std::map<std::string, Looks> looks_;             // by dataset
   std::set<std::string> unkept_;                  // datasets whose use is not in the records yet
   std::map<std::string, std::int64_t> collected_;  // by dataset: its last use, when it was evicted for not being used
 };
