@@ -67,6 +67,10 @@ TEST_F(DaemonFiles, JobFilesThatAreMalformedAreNamedWithTheField) {
     return error_of([&] { read_job_file(write("j.json", text), "j"); });
   };
   EXPECT_THAT(error("{"), AllOf(HasSubstr("j.json"), HasSubstr("expected a JSON object")));
+  std::string deep = R"({"datasource": {"bucket": "b"}, "qos": {"maxmemory": )";
+  for (int i = 0; i < 200'000; ++i) deep += "[";
+  EXPECT_THAT(error(deep), HasSubstr("expected a JSON object"));
+  EXPECT_THAT(error(deep + std::string(200'000, ']') + "}}"), HasSubstr("expected a JSON object"));
   EXPECT_THAT(error("{}"), HasSubstr("field datasource: expected an object"));
   EXPECT_THAT(error(R"({"datasource": {"bucket": 5}})"), HasSubstr("field datasource.bucket: expected a text"));
   EXPECT_THAT(error(R"({"datasource": {"bucket": "b", "keys": [1]}})"),

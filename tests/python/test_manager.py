@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import manager_process
+import pytest
 from conftest import KEYS, SECRET_KEY, content_of
 from manager_process import ALICE, PASSWORD, ManagerProcess, wait_for
 
@@ -126,6 +127,32 @@ def test_whole_numbers_may_have_a_point_and_null_is_as_if_absent(manager, s3_aut
     assert manager.call("POST", "/v1/clients/bob", nothing, manager.admin).status == 204
     nulls = {name: None for name in ("node", "qos", "single_pass", "resources", "again")}
     assert manager.call("POST", "/v1/jobs", {"name": "j", "datasource": {"bucket": "pets", "keys": None}, **nulls}, token).status == 202
+
+
+@pytest.mark.parametrize(
+    "change, detail",
+    [
+        ({"name": "a\u009b2Jb"}, "name: expected a text without control characters"),
+        ({"datasource": {"bucket": "pets", "endpoint_url": "ftp://x"}}, "datasource.endpoint_url 'ftp://x' is no endpoint"),
+        ({"datasource": {"bucket": "pets", "endpoint_url": "http://u:sesame@x"}}, "contains an '@'"),
+        ({"datasource": {"bucket": "pets", "region": "a b/.."}}, "datasource.region: expected the name of a region"),
+    ],
+)
+def test_what_can_never_be_read_is_refused_at_once(manager, s3_auth, change, detail):
+    answer = manager.call("POST", "/v1/jobs", {"name": "x", "datasource": {"bucket": "pets"}, **change}, manager.connect(s3_auth))
+    assert (answer.status, answer.problem) == (422, "invalid-field") and detail in answer.json["detail"], answer.json
+    assert "sesame" not in answer.json["detail"]
+
+
+def test_misspelt_parameters_do_nothing_else(manager, s3_auth):
+    job = manager.register(manager.connect(s3_auth))
+    manager.ended(job)
+    answer = manager.call("DELETE", f"/v1/jobs/{job['id']}?delete_datset=true", token=job["token"])
+    assert (answer.status, answer.problem) == (422, "unknown-field") and "did you mean delete_dataset?" in answer.json["detail"]
+    assert manager.call("GET", f"/v1/jobs/{job['id']}", token=job["token"]).status == 200
+    answer = manager.call("POST", f"/v1/datasets/{manager.ended(job)['dataset']}/cancel", {"now": True}, manager.admin)
+    assert answer.problem == "unknown-field"
+    assert manager.call("GET", "/healthz?verbose=1").status == 200
 
 
 def test_bad_requests_are_problems(manager):
@@ -292,6 +319,29 @@ def test_unknown_commands_and_options_suggest_near_ones(manager):
     wrong = run("serve", "--confg", "x")
     assert wrong.returncode == 2 and "did you mean --config?" in wrong.stderr
     assert "alnair-manager serve" in run("--help").stdout
+    assert run("--version").stdout == run("version").stdout
+    commands = ("serve", "client", "config", "status", "jobs", "datasets", "clients", "register", "deregister", "pin", "forget", "warm",
+                "check", "evict", "cancel", "gc", "user", "token", "reseal")  # fmt: skip
+    for command in commands:
+        of_it = run(command, "--help")
+        assert of_it.returncode == 0 and command in of_it.stdout and of_it.stdout.count("\n") < 9, of_it.stdout + of_it.stderr
+    assert "config check" not in run("check", "-h").stdout and "--rate" in run("warm", "x", "--help").stdout
+
+
+def test_a_wrong_administrators_token_says_where_it_is_from(manager):
+    wrong = run("status", "--manager", manager.url, ALNAIR_MANAGER_ADMIN_TOKEN="wrong")
+    assert wrong.returncode == 1 and "is that manager's the token of ALNAIR_MANAGER_ADMIN_TOKEN" in wrong.stderr
+    wrong = run("status", "--manager", manager.url, ALNAIR_MANAGER_ADMIN_TOKEN="a\nb")
+    assert wrong.returncode == 1 and "ALNAIR_MANAGER_ADMIN_TOKEN: expected a token without spaces" in wrong.stderr
+
+
+def test_a_quota_that_is_left_out_stays(manager):
+    assert admin(manager, "user", "quota", "alice", "--cached-bytes", "5000").returncode == 0
+    assert admin(manager, "user", "quota", "alice", "--s3-requests", "7").returncode == 0
+    [alice] = manager.call("GET", "/v1/clients", token=manager.admin).json["clients"]
+    assert alice["quota"] == {"cached_bytes": 5000, "s3_requests_per_second": 7}
+    nothing = admin(manager, "user", "quota", "alice")
+    assert nothing.returncode == 2 and "expected --cached-bytes N, --s3-requests N, or both" in nothing.stderr
 
 
 def admin(manager, *arguments, **options):
@@ -430,7 +480,7 @@ def test_quotas_are_kept_and_slow_what_is_done_for_a_client(manager, s3_auth):
     changed = run("user", "quota", ALICE, "--s3-requests", "5", "--manager", manager.url, ALNAIR_MANAGER_ADMIN_TOKEN=manager.admin)
     assert changed.returncode == 0, changed.stderr
     [client] = manager.call("GET", "/v1/clients", token=manager.admin).json["clients"]
-    assert client["quota"] == {"cached_bytes": 0, "s3_requests_per_second": 5}
+    assert client["quota"] == {**quota, "s3_requests_per_second": 5}
 
 
 def test_a_quota_of_cached_bytes_ends_copies(tmp_path, manager, s3_auth):

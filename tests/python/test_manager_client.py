@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -129,6 +130,54 @@ def test_jobs_come_and_go_with_their_files(pod):
     (pod.directory / "jobs" / "broken.json").write_text("{")
     wait_for(lambda: "broken.json: expected a JSON object" in (pod.directory / "daemon.log").read_text(), "a message")
     assert pod.shared("second")["state"] == "ready"
+
+
+def test_what_the_share_directory_did_not_take_is_written_once_it_does(pod):
+    (pod.directory / "share" / "resnet.json").mkdir()  # in the file's place
+    pod.start_daemon()
+    log = pod.directory / "daemon.log"
+    wait_for(lambda: "job resnet: ready" in log.read_text(), "the registration")
+    assert "resnet.json: cannot be renamed" in log.read_text()
+    (pod.directory / "share" / "resnet.json").rmdir()
+    pod.await_state("ready")
+
+
+def test_garbage_on_the_socket_gets_an_answer_or_an_end(pod):
+    (pod.directory / "jobs" / "two\nlines.json").write_text("{")
+    pod.start_daemon()
+    pod.await_state("ready")
+
+    def ask(line):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(DEADLINE_S)
+            connection.connect(str(pod.directory / "share" / "resnet.sock"))
+            try:
+                connection.sendall(line)
+                return connection.makefile("rb").readline()
+            except OSError:
+                return b""
+
+    for line in (b"garbage\n", b"[]\n", b"\n", b'{"chunks":5}\n', b'{"report":5}\n', b'{"a":' * 150_000 + b"\n"):
+        assert json.loads(ask(line))["failure"].startswith("expected a line {"), line[:20]
+    for chunk in ("-1", "1e300", "1.5", "null"):
+        answer = ask(b'{"chunks":[{"key":"train/cat/000.txt","chunk":' + chunk.encode() + b"}]}\n")
+        assert json.loads(answer) == {"failure": "chunk: expected the number of a chunk"}
+    assert ask(b"x" * (3 << 20)) == b"", "too long: it is closed at once"
+    assert pod.run_script().returncode == 0
+    assert "two\\x0alines.json: expected a JSON object" in (pod.directory / "daemon.log").read_text()
+
+
+def test_a_jobs_directory_that_cannot_be_read_ends_no_job(pod):
+    pod.start_daemon()
+    first = pod.await_state("ready")
+    jobs = pod.directory / "jobs"
+    jobs.rename(pod.directory / "away")
+    wait_for(lambda: "jobs: cannot be read; its jobs go on" in (pod.directory / "daemon.log").read_text(), "a message")
+    assert pod.shared()["id"] == first["id"] and [job["id"] for job in pod.jobs()] == [first["id"]]
+    (pod.directory / "away").rename(jobs)
+    pod.add_job("second", keys=("test",))
+    pod.await_state("ready", "second")
+    assert pod.shared()["id"] == first["id"]
 
 
 def test_the_daemon_outlives_the_manager_and_registers_again_where_the_job_is_lost(tmp_path, s3_server, monkeypatch):

@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <iterator>
 #include <optional>
 
 #include "alnair/core/error.h"
 #include "core/log.h"
+#include "core/nearest_names.h"
 #include "manager/server/log_lines.h"
 
 namespace alnair::manager {
@@ -30,6 +32,18 @@ std::optional<std::vector<std::string>> match(std::string_view pattern, const st
   }
   if (segment != path.size()) return std::nullopt;
   return parameters;
+}
+
+// What is misspelt must not do something else. Probes and browsers may add what they like to what anybody may ask for.
+void check_query(const Request& request, const Route& route) {
+  if (route.access == Access::kAnyone) return;
+  for (const auto& [name, value] : request.query) {
+    if (std::find(route.query.begin(), route.query.end(), name) != route.query.end()) continue;
+    const auto near = nearest_names(name, route.query, 1);
+    throw Problem(422, "unknown-field",
+                  fmt::format("\"{}\" is no parameter of this request{}", name,
+                              near.empty() ? "" : fmt::format("; did you mean {}?", near.front())));
+  }
 }
 
 std::string name_of(const Route& route) { return route.method + " " + route.pattern; }
@@ -94,7 +108,9 @@ Response Api::serve(const Request& request, const Route*& route) {
     // What asks for health (Kubernetes' probes) has no certificate.
     if (!request.certificate_refusal.empty() && candidate.pattern != "/healthz" && candidate.pattern != "/readyz")
       throw Problem(403, "client-certificate", request.certificate_refusal);
-    return candidate.serve(admit(request, candidate, std::move(*parameters)));
+    const Call call = admit(request, candidate, std::move(*parameters));
+    check_query(request, candidate);
+    return candidate.serve(call);
   }
   if (allowed.empty()) throw Problem(404, "unknown-path", "there is nothing at this path");
   Response response = problem_response({405, "unknown-method", "this path takes " + allowed}, request.id);

@@ -52,6 +52,7 @@ struct Route {
   std::string pattern;  // "/v1/jobs/{id}/heartbeat"
   Access access;
   std::function<Response(const Call&)> serve;
+  std::vector<std::string> query = {};  // names of parameters that it takes
 };
 
 std::vector<Route> client_routes(Services& services);

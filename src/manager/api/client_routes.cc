@@ -32,8 +32,8 @@ std::optional<S3Auth> s3_auth(const nlohmann::json* object) {
   auth.credentials.access_key_id = fields.text("access_key_id", kLongestSecret);
   auth.credentials.secret_access_key = fields.text("secret_access_key", kLongestSecret);
   auth.credentials.session_token = fields.text_or("session_token", 4 * kLongestSecret, "");
-  auth.region = fields.text_or("region", 64, "");
-  auth.endpoint_url = fields.text_or("endpoint_url", 2048, "");
+  auth.region = fields.region("region");
+  auth.endpoint_url = fields.endpoint_url("endpoint_url");
   fields.end();
   return auth;
 }

@@ -83,7 +83,8 @@ std::vector<Route> dataset_routes(Services& services) {
        }},
       {"POST", "/v1/datasets/{id}/cancel", Access::kClientOrAdmin,
        [&](const Call& call) {
-         parse_body(call.request.body, call.request.content_type);
+         const auto body = parse_body(call.request.body, call.request.content_type);
+         Fields(body, "").end();
          services.jobs.cancel_work(dataset_of(services, call).record.id);
          return no_content();
        }},

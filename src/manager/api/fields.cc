@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <utility>
 
 #include "core/nearest_names.h"
 #include "manager/http/message.h"
+#include "source/url.h"
 
 namespace alnair::manager {
 namespace {
@@ -15,8 +18,13 @@ using nlohmann::json;
 
 constexpr int kDeepest = 16;
 
+// U+0000 to U+001F and U+007F to U+009F, which terminals may obey.
 bool has_control_characters(const std::string& text) {
-  return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  unsigned char before = 0;
+  return std::any_of(text.begin(), text.end(), [&](unsigned char c) {
+    const bool of_two_bytes = std::exchange(before, c) == 0xc2 && c >= 0x80 && c < 0xa0;
+    return c < 0x20 || c == 0x7f || of_two_bytes;
+  });
 }
 
 }  // namespace
@@ -96,6 +104,19 @@ std::optional<std::uint64_t> Fields::number(const char* name, std::uint64_t high
   }
   if (!number || *number > highest) refuse(name, fmt::format("a whole number from 0 to {}", highest));
   return number;
+}
+
+std::string Fields::endpoint_url(const char* name) {
+  std::string url = text_or(name, 2048, "");
+  if (!url.empty()) parse_endpoint_url(url, path(name));
+  return url;
+}
+
+std::string Fields::region(const char* name) {
+  std::string region = text_or(name, 64, "");
+  const auto fit = [](unsigned char c) { return c < 0x80 && (std::isalnum(c) != 0 || c == '-' || c == '_'); };
+  if (!std::all_of(region.begin(), region.end(), fit)) refuse(name, "the name of a region, such as us-east-1");
+  return region;
 }
 
 std::vector<std::string> Fields::texts(const char* name, std::size_t most, std::size_t longest) {

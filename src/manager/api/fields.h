@@ -26,6 +26,9 @@ class Fields {
   std::string text_or(const char* name, std::size_t longest, std::string otherwise);
   std::optional<bool> boolean(const char* name);  // true, or "true" as job files have it
   std::optional<std::uint64_t> number(const char* name, std::uint64_t highest);
+  // Of S3; empty: absent. ConfigError, which is answered as a Problem is: no endpoint.
+  std::string endpoint_url(const char* name);
+  std::string region(const char* name);
   std::vector<std::string> texts(const char* name, std::size_t most, std::size_t longest);  // absent: empty
   const nlohmann::json* object(const char* name, bool required);                            // null: absent
   std::vector<const nlohmann::json*> objects(const char* name, std::size_t most);           // at least one

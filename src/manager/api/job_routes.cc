@@ -26,8 +26,8 @@ Datasource datasource(const nlohmann::json& object) {
   source.bucket = fields.text("bucket", 255);
   source.name = fields.text_or("name", 253, source.bucket);
   source.keys = fields.texts("keys", kMostKeys, kLongestKey);
-  source.endpoint_url = fields.text_or("endpoint_url", 2048, "");
-  source.region = fields.text_or("region", 64, "");
+  source.endpoint_url = fields.endpoint_url("endpoint_url");
+  source.region = fields.region("region");
   fields.end();
   if (source.bucket.find('/') != std::string::npos)
     throw Problem(422, "invalid-field", "datasource.bucket: expected the name of a bucket");
@@ -190,14 +190,15 @@ std::vector<Route> job_routes(Services& services) {
          return json_response(200, to_json(services.jobs.get(call.parameters.front()), services));
        }},
       {"GET", "/v1/jobs/{id}/manifest", Access::kOwner, [&](const Call& call) { return manifest(services, call); }},
-      {"GET", "/v1/jobs/{id}/hashes", Access::kOwner, [&](const Call& call) { return hashes(services, call); }},
+      {"GET", "/v1/jobs/{id}/hashes", Access::kOwner, [&](const Call& call) { return hashes(services, call); }, {"from"}},
       {"POST", "/v1/jobs/{id}/heartbeat", Access::kOwner, [&](const Call& call) { return heartbeat(services, call); }},
       {"POST", "/v1/jobs/{id}/misses", Access::kOwner, [&](const Call& call) { return misses(services, call); }},
       {"DELETE", "/v1/jobs/{id}", Access::kOwner,
        [&](const Call& call) {
          services.jobs.deregister(call.parameters.front(), flag(call.request, "delete_dataset"));
          return no_content();
-       }},
+       },
+       {"delete_dataset"}},
   };
 }
 

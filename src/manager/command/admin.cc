@@ -4,6 +4,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -64,12 +65,16 @@ class Admin {
     try {
       return api_.call(method, path, token_, body);
     } catch (const ManagerFailure& failure) {
-      throw Error(failure.what());
+      constexpr const char* kWrongToken = "; is that manager's the token of ALNAIR_MANAGER_ADMIN_TOKEN, or else in the state directory?";
+      throw Error(failure.what() + std::string(failure.status() == 401 ? kWrongToken : ""));
     }
   }
 
   static std::string token(const Arguments& arguments) {
-    if (auto text = variable("ALNAIR_MANAGER_ADMIN_TOKEN"); !text.empty()) return text;
+    if (auto text = variable("ALNAIR_MANAGER_ADMIN_TOKEN"); !text.empty()) {
+      if (std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; })) return text;
+      throw ConfigError("ALNAIR_MANAGER_ADMIN_TOKEN: expected a token without spaces and line ends");
+    }
     const std::string path = config_of(arguments).state_dir + "/admin.token";
     return secret_file(path, "administrator's token", [&]() -> std::string {
       throw ConfigError(
@@ -83,9 +88,11 @@ class Admin {
   static std::string url(const Arguments& arguments) {
     if (auto text = arguments.value("manager", variable("ALNAIR_MANAGER")); !text.empty()) return text;
     const Config config = config_of(arguments);
+    const bool here = config.bind == "127.0.0.1" || config.bind == "0.0.0.0" || config.bind == "::";
     // A certificate is for names more often than for addresses.
-    return config.tls_certificate.empty() ? fmt::format("http://127.0.0.1:{}", config.port)
-                                          : fmt::format("https://localhost:{}", config.port);
+    const std::string own = config.tls_certificate.empty() ? "127.0.0.1" : "localhost";
+    const std::string host = here ? own : config.bind.find(':') == std::string::npos ? config.bind : "[" + config.bind + "]";
+    return fmt::format("{}://{}:{}", config.tls_certificate.empty() ? "http" : "https", host, config.port);
   }
 
   static std::string file(const Arguments& arguments, const char* option, const char* name) {
@@ -323,9 +330,15 @@ int user_command(const std::vector<std::string>& rest) {
   } else if (verb == "enable" || verb == "disable") {
     answer = admin.call(HttpMethod::kPost, "/v1/clients/" + percent_encoded(name), {{"enabled", verb == "enable"}});
   } else if (verb == "quota") {
-    json quota;
+    if (!arguments.has("cached-bytes") && !arguments.has("s3-requests"))
+      throw UsageError("user quota: expected --cached-bytes N, --s3-requests N, or both");
+    json quota = json::object();
+    const json present = admin.call(HttpMethod::kGet, "/v1/clients");
+    for (const json& client : present.at("clients"))
+      if (client.at("name") == name) quota = client.at("quota");  // what is left out stays
     for (const auto& [option, field] : {std::pair{"cached-bytes", "cached_bytes"}, {"s3-requests", "s3_requests_per_second"}}) {
-      quota[field] = json::parse(arguments.value(option, "0"), nullptr, false);
+      if (!arguments.has(option)) continue;
+      quota[field] = json::parse(arguments.value(option), nullptr, false);
       if (!quota[field].is_number_unsigned()) throw UsageError(fmt::format("--{}: expected a whole number", option));
     }
     answer = admin.call(HttpMethod::kPost, "/v1/clients/" + percent_encoded(name), {{"quota", quota}});

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/nearest_names.h"
 #include "manager/command/admin.h"
@@ -38,7 +40,7 @@ Of a manager that runs; tables, or with --json, which all of them take, what pro
   alnair-manager gc                      evict what no job has used for its durabilityindisk; names it
   alnair-manager user add NAME [--domain DOMAIN]               the password is read from stdin
   alnair-manager user password | enable | disable | remove NAME
-  alnair-manager user quota NAME [--cached-bytes N] [--s3-requests N]   0, or left out: without limit
+  alnair-manager user quota NAME [--cached-bytes N] [--s3-requests N]   0: without limit
   alnair-manager token                                         the administrator's, for curl
   alnair-manager reseal --new-key-file FILE                    S3 secrets under a new key, while no manager runs
 
@@ -47,6 +49,24 @@ the state directory. --ca FILE ($ALNAIR_MANAGER_TLS_CA) is whom to trust over TL
 ($ALNAIR_MANAGER_TLS_CLIENT_CERT, ..._KEY) are the certificate to show. FILE of a configuration is
 $ALNAIR_MANAGER_CONFIG, or none: then defaults and the environment (ALNAIR_MANAGER_...) count.
 )";
+
+// What the help says of one command: its lines, and those that go on from there.
+std::string help_of(const std::string& command) {
+  std::string found, line;
+  bool of_it = false;
+  for (std::istringstream lines(kHelp); std::getline(lines, line);) {
+    if (line.starts_with("  alnair-manager ")) {
+      of_it = false;
+      std::string before, word;
+      for (std::istringstream words(line); words >> word; before = word)
+        of_it |= word == command && (before == "alnair-manager" || before == "|");
+    } else if (!line.starts_with("     ")) {
+      of_it = false;
+    }
+    if (of_it) found += line + "\n";
+  }
+  return found + "\nalnair-manager --help says the rest.\n";
+}
 
 void print(const std::string& text) {
   std::fputs(text.c_str(), stdout);
@@ -125,7 +145,7 @@ int run_command(const std::vector<std::string>& arguments) {
   commands["serve"] = serve_command;
   commands["client"] = client_command;
   commands["config"] = config_command;
-  commands["version"] = [](const auto&) {
+  commands["version"] = commands["--version"] = [](const auto&) {
     print("alnair-manager " ALNAIR_VERSION "\n");
     return 0;
   };
@@ -140,6 +160,10 @@ int run_command(const std::vector<std::string>& arguments) {
     for (const auto& [name, run] : commands) names.push_back(name);
     throw UsageError(fmt::format("unknown command \"{}\"; did you mean {}?", arguments[0],
                                  nearest_names(arguments[0], names, 1).front()));
+  }
+  if (arguments.size() > 1 && (arguments[1] == "-h" || std::find(arguments.begin(), arguments.end(), "--help") != arguments.end())) {
+    print(help_of(arguments[0]));
+    return 0;
   }
   return command->second({arguments.begin() + 1, arguments.end()});
 }

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "alnair/core/error.h"
@@ -46,7 +47,8 @@ struct RunningJob {
   std::unique_ptr<MissServer> misses = {};
 };
 
-std::map<std::string, Stamp> job_files(const std::string& directory) {
+// Nullopt: the directory cannot be read now.
+std::optional<std::map<std::string, Stamp>> job_files(const std::string& directory) {
   std::map<std::string, Stamp> found;
   std::error_code error;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
@@ -54,6 +56,7 @@ std::map<std::string, Stamp> job_files(const std::string& directory) {
     if (it->path().extension() != ".json" || name.starts_with('.')) continue;
     if (const auto stamp = stamp_of(it->path())) found.emplace(name, *stamp);
   }
+  if (error) return std::nullopt;
   return found;
 }
 
@@ -75,7 +78,13 @@ class Daemon {
 
   void look() {
     look_at_secret();
-    const auto files = job_files(options_.jobs_directory);
+    write_again();
+    const auto readable = job_files(options_.jobs_directory);
+    if (!readable && !std::exchange(unreadable_, true))
+      log(LogLevel::kError, "{}: cannot be read; its jobs go on", options_.jobs_directory);
+    if (!readable) return;
+    unreadable_ = false;
+    const auto& files = *readable;
     std::vector<std::string> ended;
     for (const auto& [name, job] : jobs_)
       if (const auto file = files.find(name); file == files.end() || file->second != job.stamp) ended.push_back(name);
@@ -135,12 +144,28 @@ class Daemon {
     }
   }
 
-  void write(const JobOptions& job, const JobStatus& status) const {
+  void write(const JobOptions& job, const JobStatus& status) {
+    const std::lock_guard lock(writing_);
+    unwritten_.erase(job.name);
     try {
       write_share_files(options_.share, job, manager(), status);
     } catch (const ConfigError& error) {
       log(LogLevel::kError, "{}", error.what());
+      unwritten_.emplace(job.name, std::pair(job, status));
     }
+  }
+
+  // Until the directory takes it: there may be no other news of the job for days.
+  void write_again() {
+    const std::lock_guard lock(writing_);
+    std::erase_if(unwritten_, [&](const auto& entry) {
+      try {
+        write_share_files(options_.share, entry.second.first, manager(), entry.second.second);
+        return true;
+      } catch (const ConfigError&) {  // as was said
+        return false;
+      }
+    });
   }
 
   // All at once: an unreachable manager costs one time-out.
@@ -151,6 +176,10 @@ class Daemon {
     for (std::thread& thread : closing) thread.join();
     for (const std::string& name : names) {
       jobs_[name].misses.reset();
+      {
+        const std::lock_guard lock(writing_);
+        unwritten_.erase(name);
+      }
       remove_share_files(options_.share, name);
       jobs_.erase(name);
       log(LogLevel::kInfo, "job {}: deregistered", name);
@@ -162,6 +191,9 @@ class Daemon {
   mutable std::mutex mutex_;
   ManagerOptions manager_;  // guarded by mutex_
   std::map<std::string, RunningJob> jobs_;
+  bool unreadable_ = false;  // the jobs' directory, at the last look
+  std::mutex writing_;       // one file is written at a time, the newest last
+  std::map<std::string, std::pair<JobOptions, JobStatus>> unwritten_;  // by job; guarded by writing_
 };
 
 }  // namespace

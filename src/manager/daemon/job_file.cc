@@ -30,6 +30,14 @@ json folded(const json& value) {
   return result;
 }
 
+// Discarded: it is malformed, or so deep that walking it would exhaust the stack.
+json parsed(const std::string& text) {
+  constexpr int kDeepest = 32;
+  bool too_deep = false;
+  json value = json::parse(text, [&](int depth, json::parse_event_t, json&) { return !(too_deep |= depth > kDeepest); }, false);
+  return too_deep ? json(json::value_t::discarded) : value;
+}
+
 class Fields {
  public:
   Fields(const json& object, std::string path, std::string prefix)
@@ -102,7 +110,7 @@ class Fields {
 JobOptions read_job_file(const std::string& path, const std::string& name) {
   const auto text = read_small_file(path);
   if (!text) throw ConfigError(fmt::format("{}: no such file", path));
-  const json given = json::parse(*text, nullptr, false), content = folded(given);
+  const json given = parsed(*text), content = folded(given);
   if (!content.is_object())
     throw ConfigError(fmt::format("{}: expected a JSON object with the fields name, datasource and qos", path));
   const Fields fields(content, path, "");

@@ -157,6 +157,7 @@ void MissServer::accept_all() {
     connection.socket = std::move(socket);
     connection.thread = std::thread([this, &connection] {
       serve(connection);
+      shutdown(connection.socket.get(), SHUT_RDWR);  // closed with the next one that is accepted
       connection.ended = true;
     });
   }
@@ -216,10 +217,13 @@ std::string MissServer::answer(const std::string& question, std::string& process
     }
     for (const json& chunk : parsed.at("chunks")) {
       auto key = percent_decoded(chunk.at("key").get<std::string>());
+      if (!chunk.at("chunk").is_number_unsigned()) throw SourceError("chunk: expected the number of a chunk");
       chunks.push_back({key.value_or(""), chunk.at("chunk")});
     }
     reply["chunks"] = json::array();
     for (const ChunkAnswer& each : client_->locate(chunks)) reply["chunks"].push_back(to_json(each));
+  } catch (const json::exception&) {
+    reply = {{"failure", R"(expected a line {"chunks": [{"key": TEXT, "chunk": NUMBER}]} or {"report": {"process": TEXT}})"}};
   } catch (const std::exception& error) {
     reply = {{"failure", error.what()}};
   }

@@ -29,9 +29,20 @@ std::string json_line(const char* level, std::string_view message) {
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+// What a file's name or somebody's server says must not look like another line, nor speak to a terminal.
+std::string in_one_line(std::string_view message) {
+  std::string line;
+  for (const char c : message)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    else
+      line += c;
+  return line;
+}
+
 std::string text_line(const char* level, std::string_view message) {
   const std::string of = request_id == nullptr ? "" : fmt::format(" [{}]", *request_id);
-  return fmt::format("{} {}{}: {}", time_now(), level, of, message);
+  return fmt::format("{} {}{}: {}", time_now(), level, of, in_one_line(message));
 }
 
 }  // namespace
