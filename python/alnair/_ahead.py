@@ -104,7 +104,8 @@ class Walk:
         self._lanes: List[Lane] = []
         self._prediction: Optional[Prediction] = None
         self._upcoming: Optional[Iterator[Any]] = None  # of the prediction, what has not been handed over; None: unknown
-        self._expected: Deque[Any] = deque()  # indices that were handed over and not drawn
+        self._expected: List[Any] = []  # indices that were handed over and, from `_at` on, not drawn
+        self._at = 0
         self._size = FIRST_PIECE  # how many are to be handed over next
         self._piece = 0  # how many were handed over last
         self._guessed = False  # the next epoch's beginning was handed over
@@ -175,7 +176,9 @@ class Walk:
             logger.debug("no look-ahead: %s", error)
             self._forget()
             return None
-        self._expected.extend(piece)
+        self._expected[: self._at] = []
+        self._expected += piece
+        self._at = 0
         self._piece = len(piece)
         return objects
 
@@ -189,15 +192,17 @@ class Walk:
     def _forget(self) -> None:
         """What was predicted is wrong, or ends."""
         self._prediction = self._upcoming = None
-        self._expected.clear()
+        self._expected, self._at = [], 0
 
     def _follow(self, indices: Sequence[Any]) -> None:
         """The loader has drawn these; none: it has asked beyond the end."""
         if not self._begun:
             self._begin()
         if self._upcoming is not None and indices:
-            expected = [self._expected.popleft() for _ in range(min(len(indices), len(self._expected)))]
-            if expected != indices:
+            end = self._at + len(indices)
+            if self._expected[self._at : end] == indices:
+                self._at = end
+            else:
                 self._forget()
                 self._start()
         try:
@@ -227,7 +232,7 @@ class Walk:
 
     def _hand_over(self) -> None:
         """Hands the next piece over when half of the last one is drawn; after the last, the next epoch's beginning."""
-        if len(self._expected) > self._piece // 2 or self._guessed:
+        if len(self._expected) - self._at > self._piece // 2 or self._guessed:
             return
         pieces = self._next_piece()
         if pieces is not None and self._piece == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from itertools import chain
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
@@ -36,11 +37,7 @@ def members(item: Any) -> List[Any]:
 
 def flat(items: Iterable[Any]) -> Iterator[Any]:
     """The indices in what a sampler yields, one by one."""
-    for item in items:
-        if type(item) is int:
-            yield item
-        else:
-            yield from members(item)
+    return chain.from_iterable(map(members, items))
 
 
 class _Order:

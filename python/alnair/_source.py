@@ -49,7 +49,7 @@ class Source:
         self._metrics_path = metrics_path  # of the process that it was pickled in
         self._core: Optional[_core.Dataset] = None
         self._job: Optional[_manager.Client] = None  # keeps the job alive that this process has registered, or tells its daemon
-        self._held = _Held()
+        self.held = _Held()
         self._agreed = False  # with the other ranks
         self.prefetch_owner: Optional[object] = None  # a weak reference to who last called core.prefetch()
 
@@ -121,7 +121,7 @@ class Source:
 
     def read(self, index: int) -> Union[_core.View, bytes]:
         """An object's bytes: those that this thread holds for its batch, else read now."""
-        views = self._held.views
+        views = self.held.views
         found = None if views is None else views.get(index)
         if type(found) is _core.View:
             return found
@@ -147,11 +147,11 @@ class Source:
 
     def hold(self, indices: Sequence[int]) -> None:
         """Fetches objects at once, for this thread's read() calls until release(). Errors wait until they are read."""
-        self._held.views = dict(zip(indices, self.core.read_batch(indices)))
+        self.held.views = dict(zip(indices, self.core.read_batch(indices)))
 
     def release(self) -> None:
         """Lets go of what hold() fetched."""
-        self._held.views = None
+        self.held.views = None
 
     def read_all(self, indices: Sequence[int], progress: Optional[Progress] = None) -> List[bytes]:
         """Whole objects as bytes, fetched in bounded batches. Raises the first error."""

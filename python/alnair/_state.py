@@ -48,6 +48,7 @@ class State:
         self._loaded: Any = None  # the handles of `data`, if that is a list of loaded bytes
         self._frozen: Optional[Tuple[Any, Any, bool]] = None  # from a pickle: data, targets, whether data is to be loaded
         self.objects: Optional[Sequence[int]] = None  # the manifest's index of each sample, if they are read when used
+        self.handles: Optional[Sequence[int]] = None  # the same, if an item of `data` is a handle
 
     @property
     def windows(self) -> List[Window]:
@@ -93,6 +94,8 @@ class State:
                     self.objects = range(self.data.start, self.data.stop)
                 elif isinstance(self.data, (Handles, Keys)):
                     self.objects = self.data.numbers
+                if type(self.data) in (Objects, Handles):
+                    self.handles = self.objects
             self.ready = True
 
     def _convert(self, convert: Convert) -> None:

@@ -7,10 +7,9 @@ from io import BufferedReader
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from . import _config, _values
-from ._collections import Objects
 from ._core import Handle, View
 from ._file import open_object
-from ._packed import Handles, Keys
+from ._packed import Keys
 from ._source import Source
 from ._state import State
 from ._windows import Window, WindowIndex
@@ -29,7 +28,6 @@ else:
 
 
 _number_of_bytes = _values.at_least(0, "a number of bytes")
-_OBJECTS = (Objects, Handles)  # kinds of data whose items are handles
 Size = Union[int, str]  # bytes, or a text such as "512MiB"
 
 
@@ -275,8 +273,12 @@ class AlnairJobDataset(_Base[Any]):
         state = self._alnair
         data = state.data if state.ready else self.data
         try:
-            if type(data) in _OBJECTS and type(index) is int and state.objects is not None and self._loads_itself:
-                found = state.source.read(state.objects[index])  # without making a handle
+            if state.handles is not None and type(index) is int and self._loads_itself:
+                source, number = state.source, state.handles[index]  # without making a handle
+                views = source.held.views
+                found = None if views is None else views.get(number)  # without another call
+                if type(found) is not View:
+                    found = source.read(number)
                 return found if view else bytes(found)
             sample = data[index]
         except IndexError:

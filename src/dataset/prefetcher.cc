@@ -139,11 +139,11 @@ void Prefetcher::run(const std::shared_ptr<State>& state) {
     }
     if (batch.empty()) continue;
     lock.unlock();
-    state->target.start(batch, [state] {
+    state->target.start(batch, [state](std::uint64_t count) {
       bool wake = false;
       {
         const std::lock_guard guard(state->mutex);
-        --state->in_flight;
+        state->in_flight -= count;
         wake = state->should_start();
       }
       if (wake) state->changed.notify_all();

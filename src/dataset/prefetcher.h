@@ -31,8 +31,8 @@ class Prefetcher {
   struct Target {
     std::function<std::uint64_t(std::uint64_t index)> size_of;  // bytes that bringing an object takes
     std::function<std::uint64_t(std::uint64_t index)> mark_of;
-    // Starts bringing the objects; `landed` runs once for each of them, on any thread, also when one failed.
-    std::function<void(std::span<const Object> objects, std::function<void()> landed)> start;
+    // Starts bringing the objects; `landed` is told how many more have come (or failed), on any thread, until all have.
+    std::function<void(std::span<const Object> objects, std::function<void(std::uint64_t count)> landed)> start;
     std::function<bool()> must_wait;  // the tiers behind cannot keep up
     std::function<std::uint64_t()> room;  // bytes that may be ahead now, whatever the budget
     // What the consumer has read, in its order; by whoever calls advance(), without the lock.

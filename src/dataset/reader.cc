@@ -97,6 +97,8 @@ struct Reader::Batch {
     std::uint64_t destination;  // in the sample's buffer, where a range spans several chunks
   };
   std::vector<Piece> pieces;
+  std::vector<ContentHash> hashes;  // of the pieces whose hashes the node knew
+  std::vector<std::size_t> missed;  // pieces that node memory did not have
   std::vector<Sample> samples;
   std::vector<Buffer> buffers;      // of samples that span several chunks; else empty
   std::vector<std::uint64_t> left;  // pieces of each sample that are still to come
@@ -134,7 +136,7 @@ Reader::Reader(Parts parts)
       prefetcher_({.size_of = [this](std::uint64_t index) { return bytes_ahead(index); },
                    .mark_of = [this](std::uint64_t index) { return mark_of(index); },
                    .start = [this](std::span<const Prefetcher::Object> objects,
-                                   std::function<void()> landed) { bring(objects, landed); },
+                                   std::function<void(std::uint64_t)> landed) { bring(objects, landed); },
                    .must_wait = [this] { return parts_.node->cache->fill_is_behind(); },
                    .room = [this] { return most_ahead() / processes(); },
                    .consumed = [this](std::span<const std::uint64_t> indices) {
@@ -211,11 +213,9 @@ std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt&
       lock.lock();
     }
   }
-  std::vector<ContentHash> consumed;
-  consumed.reserve(batch->pieces.size());
-  for (const auto& piece : batch->pieces)
-    if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(piece.object_index, piece.chunk)))
-      consumed.push_back(*hash);
+  std::vector<ContentHash>& consumed = batch->hashes;
+  for (const std::size_t i : batch->missed)
+    if (const auto hash = known_hash(batch->pieces[i].object_index, batch->pieces[i].chunk)) consumed.push_back(*hash);
   parts_.node->cache->consume(consumed);
 
   std::uint64_t bytes = 0;
@@ -230,18 +230,18 @@ std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt&
 
 void Reader::start(const std::shared_ptr<Batch>& batch) {
   // Fast path: the node knows the hash and has the bytes in memory. No key or id is computed.
-  std::vector<ContentHash> hashes;
-  std::vector<std::size_t> known, missed;
+  std::vector<std::size_t> known, &missed = batch->missed;
+  known.reserve(batch->pieces.size());
+  batch->hashes.reserve(batch->pieces.size());
   for (std::size_t i = 0; i < batch->pieces.size(); ++i) {
-    const auto& piece = batch->pieces[i];
-    if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(piece.object_index, piece.chunk))) {
+    if (const auto hash = known_hash(batch->pieces[i].object_index, batch->pieces[i].chunk)) {
       known.push_back(i);
-      hashes.push_back(*hash);
+      batch->hashes.push_back(*hash);
     } else {
       missed.push_back(i);
     }
   }
-  parts_.node->cache->find_in_memory(hashes, [&](std::size_t i, std::optional<View> view) {
+  parts_.node->cache->find_in_memory(batch->hashes, [&](std::size_t i, std::optional<View> view) {
     const auto& piece = batch->pieces[known[i]];
     const std::uint64_t size = parts_.manifest->object_size(piece.object_index);
     if (view && view->size() == parts_.chunking->range(size, piece.chunk).length)
@@ -260,8 +260,8 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
     // What no process of this node has read yet: the source nearly always, else the catalog knows it of an earlier life.
     if (!parts_.hashes->get(chunks.back().ordinal)) batch->cause = Counter::kWaitSourceMicros;
   }
-  parts_.node->cache->fetch(origin_, chunks, [batch, missed](std::size_t i, View bytes, std::exception_ptr error) {
-    batch->land(missed[i], std::move(bytes), std::move(error));
+  parts_.node->cache->fetch(origin_, chunks, [batch](std::size_t i, View bytes, std::exception_ptr error) {
+    batch->land(batch->missed[i], std::move(bytes), std::move(error));
   });
 }
 
@@ -320,7 +320,7 @@ std::uint64_t Reader::mark_of(std::uint64_t index) const {
   return mark;
 }
 
-void Reader::bring(std::span<const Prefetcher::Object> objects, const std::function<void()>& landed) {
+void Reader::bring(std::span<const Prefetcher::Object> objects, const std::function<void(std::uint64_t)>& landed) {
   std::vector<ChunkRead> chunks;
   std::vector<std::uint64_t> owners;  // position in `objects` of each chunk
   std::vector<std::uint64_t> left(objects.size());
@@ -341,26 +341,29 @@ void Reader::bring(std::span<const Prefetcher::Object> objects, const std::funct
     left[owner] = chunks.size() - before;
   };
   for (std::size_t i = 0; i < objects.size(); ++i) add_missing(i);
+  if (const auto there = std::ranges::count(left, 0u); there > 0) landed(static_cast<std::uint64_t>(there));
+  if (chunks.empty()) return;
 
   struct Progress {
     std::vector<std::uint64_t> owners;
     std::vector<std::atomic<std::uint64_t>> left;
-    std::function<void()> landed;
+    std::function<void(std::uint64_t)> landed;
   };
   const auto progress = std::make_shared<Progress>();
   progress->owners = std::move(owners);
   progress->left = std::vector<std::atomic<std::uint64_t>>(objects.size());
   progress->landed = landed;
-  for (std::size_t i = 0; i < objects.size(); ++i) {
-    progress->left[i] = left[i];
-    if (left[i] == 0) landed();
-  }
+  for (std::size_t i = 0; i < objects.size(); ++i) progress->left[i] = left[i];
   metrics().add(Counter::kPrefetchedChunks, chunks.size());
   // An error is not lost: the read of that object meets it again.
   const auto done = [progress](std::size_t i, const View&, const std::exception_ptr&) {
-    if (--progress->left[progress->owners[i]] == 0) progress->landed();
+    if (--progress->left[progress->owners[i]] == 0) progress->landed(1);
   };
   parts_.node->cache->fetch(origin_, chunks, done, ahead_ != 0 ? ahead_.load() : kNobodys);
+}
+
+std::optional<ContentHash> Reader::known_hash(std::uint64_t object_index, std::uint64_t chunk) const {
+  return parts_.hashes->get(parts_.chunking->ordinal(object_index, chunk));
 }
 
 std::vector<ContentHash> Reader::known_hashes(std::span<const std::uint64_t> indices) const {
@@ -368,7 +371,7 @@ std::vector<ContentHash> Reader::known_hashes(std::span<const std::uint64_t> ind
   for (const std::uint64_t index : indices) {
     const std::uint64_t chunks = parts_.chunking->chunks_of(parts_.manifest->object_size(index));
     for (std::uint64_t chunk = 0; chunk < chunks; ++chunk)
-      if (const auto hash = parts_.hashes->get(parts_.chunking->ordinal(index, chunk))) hashes.push_back(*hash);
+      if (const auto hash = known_hash(index, chunk)) hashes.push_back(*hash);
   }
   return hashes;
 }

@@ -62,7 +62,7 @@ class Reader {
 
   // Splits ranges into chunks; those that node memory has are answered at once.
   void start(const std::shared_ptr<Batch>& batch);
-  void bring(std::span<const Prefetcher::Object> objects, const std::function<void()>& landed);
+  void bring(std::span<const Prefetcher::Object> objects, const std::function<void(std::uint64_t)>& landed);
   // How many of an object's first chunks look-ahead brings: what transit holds of it.
   std::uint64_t chunks_ahead(std::uint64_t object_size) const;
   std::uint64_t bytes_ahead(std::uint64_t index) const;
@@ -71,6 +71,7 @@ class Reader {
   std::uint64_t processes() const;   // of the node that look ahead
   void hold_look_ahead(DatasetTag tag);
   ChunkRead chunk_read(std::uint64_t object_index, std::uint64_t chunk) const;
+  std::optional<ContentHash> known_hash(std::uint64_t object_index, std::uint64_t chunk) const;
   std::vector<ContentHash> known_hashes(std::span<const std::uint64_t> indices) const;  // of their chunks
 
   const Parts parts_;

@@ -15,7 +15,7 @@ class PrefetcherTest : public ::testing::Test {
     return {.size_of = [](std::uint64_t index) { return index + 1; },
             .mark_of = [this](std::uint64_t index) { return index == brought_ ? 1u : 0u; },
             .start =
-                [this](std::span<const Prefetcher::Object> objects, std::function<void()> landed) {
+                [this](std::span<const Prefetcher::Object> objects, std::function<void(std::uint64_t)> landed) {
                   {
                     const std::lock_guard lock(mutex_);
                     for (const Prefetcher::Object& object : objects) {
@@ -24,8 +24,7 @@ class PrefetcherTest : public ::testing::Test {
                     }
                   }
                   changed_.notify_all();
-                  if (automatic_)
-                    for (std::size_t i = 0; i < objects.size(); ++i) landed();
+                  if (automatic_) landed(objects.size());
                 },
             .must_wait = [this] { return waiting_.load(); },
             .room = [this] { return room_.load(); }};
@@ -47,7 +46,7 @@ class PrefetcherTest : public ::testing::Test {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::uint64_t> started_;
-  std::vector<std::function<void()>> landings_;
+  std::vector<std::function<void(std::uint64_t)>> landings_;
   bool automatic_ = true;
   std::atomic<bool> waiting_{false};
   std::atomic<std::uint64_t> room_{1 << 30};
@@ -83,12 +82,12 @@ TEST_F(PrefetcherTest, BoundsWhatIsOnItsWay) {
   prefetcher.set_order(std::vector<std::uint64_t>(2000, 0), 1 << 20);
   wait_for(Prefetcher::kMaxInFlight);
   EXPECT_EQ(settled().size(), Prefetcher::kMaxInFlight);
-  std::vector<std::function<void()>> landings;
+  std::vector<std::function<void(std::uint64_t)>> landings;
   {
     const std::lock_guard lock(mutex_);
     landings.assign(landings_.begin(), landings_.begin() + 100);
   }
-  for (const auto& land : landings) land();
+  for (const auto& land : landings) land(1);
   EXPECT_GT(wait_for(Prefetcher::kMaxInFlight + 1).size(), Prefetcher::kMaxInFlight);
   EXPECT_LE(settled().size(), Prefetcher::kMaxInFlight + 100);
 }
@@ -144,7 +143,7 @@ TEST_F(PrefetcherTest, LandingsAfterItsEndAreHarmless) {
     prefetcher.set_order({1, 2}, 1000);
     wait_for(2);
   }
-  for (const auto& landed : landings_) landed();
+  for (const auto& landed : landings_) landed(1);
 }
 
 }  // namespace

@@ -138,10 +138,12 @@ std::optional<View> NodeMemory::find(const ContentHash& hash) {
 }
 
 void NodeMemory::get(std::span<const ContentHash> hashes, Found found) {
+  auto start = std::chrono::steady_clock::now();
   for (std::size_t i = 0; i < hashes.size(); ++i) {
-    const auto start = std::chrono::steady_clock::now();
     std::optional<View> view = find(hashes[i]);
-    if (view) metrics().record_latency(TierId::kMemory, std::chrono::steady_clock::now() - start);
+    const auto end = std::chrono::steady_clock::now();
+    if (view) metrics().record_latency(TierId::kMemory, end - start);
+    start = end;
     found(i, std::move(view));
   }
 }
