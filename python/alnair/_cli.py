@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import _config, _core, _doctor, _log
+from ._packed import Keys
 from ._progress import Progress, readable
+from ._source import Source
 from ._stats import of_processes
-from .dataset import AlnairJobDataset
 from .errors import ConfigError, Error
 
 # What Alnair makes in its directories: nothing else is ever removed.
@@ -53,8 +54,15 @@ def _arguments(options: argparse.Namespace) -> Dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name in _config.PARAMETERS and value is not None}
 
 
-def _dataset(options: argparse.Namespace) -> AlnairJobDataset:
-    return AlnairJobDataset(**{"progress": not options.json, **_arguments(options), "lazyloading": True})
+def _open(options: argparse.Namespace) -> Source:
+    """Without a dataset, which would be PyTorch's: importing that takes seconds."""
+    source = Source(_config.resolve({"progress": not options.json, **_arguments(options)}))
+    source.core  # opens it  # noqa: B018
+    return source
+
+
+def _keys(source: Source) -> Keys:
+    return Keys(source, range(len(source.core)))
 
 
 def _print(options: argparse.Namespace, found: Any, lines: List[str]) -> None:
@@ -73,20 +81,19 @@ def _shown(key: str) -> str:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    dataset = _dataset(options)
-    core = dataset._alnair.source.core
+    source = _open(options)
+    core = source.core
     if options.json:
-        _print(options, [{"key": _shown(key), "size": core.size_of(i)} for i, key in enumerate(dataset.all_keys)], [])
+        _print(options, [{"key": _shown(key), "size": core.size_of(i)} for i, key in enumerate(_keys(source))], [])
     else:
-        for index, key in enumerate(dataset.all_keys):
+        for index, key in enumerate(_keys(source)):
             print(f"{core.size_of(index):14,}  {_shown(key)}")
     return 0
 
 
 def _du(options: argparse.Namespace) -> int:
-    dataset = _dataset(options)
-    core = dataset._alnair.source.core
-    keys = dataset.all_keys
+    source = _open(options)
+    core, keys = source.core, _keys(source)
     # Below what all keys have in common, by the next part of their path.
     common = os.path.commonprefix([keys[0], keys[-1]]).rpartition("/")[0] if len(keys) else ""
     start = len(common) + 1 if common else 0
@@ -105,8 +112,7 @@ def _du(options: argparse.Namespace) -> int:
 
 
 def _warm(options: argparse.Namespace) -> int:
-    dataset = _dataset(options)
-    source = dataset._alnair.source
+    source = _open(options)
     core, before, failed, done, size = source.core, _core.stats(), [], 0, 0
     with Progress(f"Reading {source.config.source}", source.config.progress) as progress:
         for batch in source._batches(range(len(core))):
@@ -141,8 +147,7 @@ def _warm(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     if options.objects < 0:
         raise ConfigError(f"--objects: expected a number of objects of at least 0, not {options.objects}")
-    dataset = _dataset(options)
-    source = dataset._alnair.source
+    source = _open(options)
     core, probe = source.core, _core.Probe(_config.core_options(source.config, source.version))
     chosen = list(range(len(core)))
     if 0 < options.objects < len(chosen):

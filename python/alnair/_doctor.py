@@ -27,11 +27,15 @@ class Check(NamedTuple):
     advice: str = ""
 
 
-def _advice_for(error: Exception) -> str:
+def _advice_for(what: str, error: Exception) -> str:
+    if what == "Redis":
+        return "check redis=, that its servers run, and the network; until they answer, jobs go on without them"
+    if what == "tiers":
+        return "correct the setting that the message names"
     if isinstance(error, AccessError):
         return "check the credentials above, and that they may do this (s3:ListBucket on the bucket, s3:GetObject on its objects)"
     if isinstance(error, NotFoundError):
-        return "check the name of the bucket and the prefix, and --endpoint-url"
+        return "check the name of the bucket (or the directory) and the prefix, and --endpoint-url"
     if isinstance(error, ConfigError):
         return "correct the setting that the message names"
     if isinstance(error, (TimeoutError, SourceError)):
@@ -57,7 +61,7 @@ class _Examination:
         try:
             return action()
         except Error as error:
-            self.add("FAILED", what, str(error), _advice_for(error))
+            self.add("FAILED", what, str(error), _advice_for(what, error))
             return None
 
 
@@ -148,6 +152,33 @@ def _tiers(examination: _Examination, options: Dict[str, Any]) -> None:
                 "FAILED", name, f"{directory} cannot be used (the log says why)",
                 f"make it a directory of your own on a file system with room, or set {option} to one",
             )  # fmt: skip
+
+
+    _shared_tiers(examination, options, node["spill"])
+
+
+def _shared_tiers(examination: _Examination, options: Dict[str, Any], spill: Optional[Dict[str, int]]) -> None:
+    if options.get("usecache") is False:
+        return
+    if options.get("redis"):
+        facts = examination.attempt("Redis", lambda: _core.redis_facts(options))
+        if facts is not None:
+            limited = facts["maxmemory"] > 0
+            room = f"of {readable(facts['maxmemory'])}, {facts['policy']}" if limited else "and no maxmemory is known"
+            examination.add(
+                "ok" if limited else "note",
+                "Redis",
+                f"{facts['servers']} x {facts['version']}, {readable(facts['used_memory'])} used {room}",
+                "" if limited else "set maxmemory and a maxmemory-policy (docs/cluster.md)",
+            )
+    if options.get("spill"):
+        places = ", ".join(map(str, options["spill"]))
+        if spill is None:
+            advice = "make it a directory that this user may write to, on a file system with room; until then jobs go on without it"
+            examination.add("FAILED", "shared directory", f"{places} cannot be used (the log says why)", advice)
+        else:
+            limit = f" of {readable(spill['limit_bytes'])}" if spill["limit_bytes"] else ""
+            examination.add("ok", "shared directory", f"{places}: {readable(spill['used_bytes'])} used{limit}")
 
 
 def _source(examination: _Examination, config: _config.Config, options: Dict[str, Any]) -> None:

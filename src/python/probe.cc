@@ -13,6 +13,7 @@
 #include "python/text.h"
 #include "python/view.h"
 #include "python/waiting.h"
+#include "redis/client.h"
 #include "source/url.h"
 
 namespace py = pybind11;
@@ -126,6 +127,22 @@ py::dict node(const py::dict& items) {
   return result;
 }
 
+// What the servers say of themselves; None if no Redis is named. Throws what keeps them from answering.
+py::object redis_facts(const py::dict& items) {
+  const CacheOptions options = dataset_options(items).cache;
+  if (options.redis.empty()) return py::none();
+  const redis::ServerFacts facts = without_gil([&] {
+    return redis::open(options.redis)->check({.deadline = std::chrono::seconds(5)}, interrupt());
+  });
+  py::dict result;
+  result["servers"] = facts.masters;
+  result["version"] = facts.product + " " + facts.version.text();
+  result["maxmemory"] = facts.maxmemory;
+  result["used_memory"] = facts.used_memory;
+  result["policy"] = facts.maxmemory_policy;
+  return result;
+}
+
 }  // namespace
 
 void register_probe(py::module_& module) {
@@ -138,6 +155,7 @@ void register_probe(py::module_& module) {
   module.def("locate", &locate, py::arg("options"));
   module.def("directories", &directories, py::arg("options"));
   module.def("node", &node, py::arg("options"));
+  module.def("redis_facts", &redis_facts, py::arg("options"));
 }
 
 }  // namespace alnair::python

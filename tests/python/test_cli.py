@@ -31,8 +31,11 @@ def as_json(run, *arguments, code=0):
 
 
 def test_it_is_a_program(source):
-    done = subprocess.run([sys.executable, "-m", "alnair", "ls", source], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-X", "importtime", "-m", "alnair", "ls", source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert " alnair._cli" in done.stderr
+    assert " torch" not in done.stderr  # which takes seconds
     lines = done.stdout.splitlines()
     assert [line.split() for line in lines] == [[f"{len(content_of(key)):,}", key] for key in KEYS]
     usage = subprocess.run([sys.executable, "-m", "alnair"], capture_output=True, text=True, timeout=120)

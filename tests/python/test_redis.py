@@ -1,6 +1,7 @@
 """Redis as the tier that all nodes share, as a dataset's user sees it, and how its password is kept."""
 
 import ctypes
+import json
 import logging
 import os
 import pickle
@@ -12,7 +13,7 @@ import time
 
 import alnair
 import pytest
-from alnair import AlnairJobDataset, AlnairJobDataLoader, _config, _values
+from alnair import AlnairJobDataset, AlnairJobDataLoader, _cli, _config, _values
 from conftest import KEYS, content_of
 
 EXPECTED = [(content_of(key), key) for key in KEYS]
@@ -169,3 +170,28 @@ def test_a_secret_text_is_a_text():
 def test_a_server_that_is_gone_costs_no_sample(source, tmp_path, redis_url):
     dataset = node(source, tmp_path, 1, redis="redis://127.0.0.1:1?timeout_ms=1000&deadline_ms=2000")
     assert list(dataset) == EXPECTED
+
+
+def test_the_doctor_looks_at_what_nodes_share(source, tmp_path, redis_url, monkeypatch, capfd):
+    def checks(redis, spill, code):
+        monkeypatch.setenv("ALNAIR_REDIS", redis)
+        monkeypatch.setenv("ALNAIR_SPILL", str(spill))
+        assert _cli.main(["doctor", source, "--json"]) == code
+        output = capfd.readouterr().out
+        assert PASSWORD not in output
+        found = {check["what"]: check for check in json.loads(output)}
+        return lambda what: [found[what][name] for name in ("verdict", "found", "advice")]
+
+    well = checks(redis_url, tmp_path / "spill", 0)
+    verdict, text, advice = well("Redis")
+    assert (verdict, advice) == ("ok", "")
+    assert re.fullmatch(r"1 x redis [0-9.]+, [0-9.]+ [KM]B used of 67.1 MB, noeviction", text)
+    assert well("shared directory")[0] == "ok"
+    assert well("shared directory")[1].startswith(f"{tmp_path}/spill: 0 B used of ")
+    gone = checks(f"unix://{tmp_path}/nothing.sock", tmp_path / "spill", 1)
+    assert gone("Redis")[0] == "FAILED"
+    assert "nothing.sock" in gone("Redis")[1]
+    assert "jobs go on without them" in gone("Redis")[2]
+    shut_out = checks(redis_url.replace(f":{PASSWORD}@", ""), tmp_path / "spill", 1)
+    assert "asks for a password" in shut_out("tiers")[1]
+    assert shut_out("tiers")[2] == "correct the setting that the message names"
