@@ -33,6 +33,14 @@ def has_windows(dataset: Any) -> bool:
     return False
 
 
+def enter_one_with_samples(dataset: AlnairJobDataset) -> None:
+    """Makes a window the current one that has samples, if there is any: PyTorch refuses to shuffle none."""
+    for window in range(len(dataset.chunks)):
+        if len(dataset) > 0:
+            return
+        dataset.load_data(window)
+
+
 def _refuse(dataset: AlnairJobDataset, sampler: Any) -> ConfigError:
     return ConfigError(
         f"a dataset of {len(dataset.chunks)} windows cannot be read in the order of a {type(sampler).__name__}; "

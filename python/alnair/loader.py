@@ -50,6 +50,8 @@ class AlnairJobDataLoader(DataLoader[Any]):
     def __init__(self, dataset: Any, *args: Any, lookahead: Optional[int] = None, **kwargs: Any) -> None:
         self.lookahead = _resolved(lookahead)
         self._own: Optional[Iterator[Any]] = None  # the epoch of next(loader)
+        if (args[1] if len(args) > 1 else kwargs.get("shuffle")) and _windowed.has_windows(dataset):
+            _windowed.enter_one_with_samples(dataset)
         super().__init__(dataset, *args, **kwargs)
 
     @property

@@ -139,6 +139,18 @@ def test_an_epoch_reads_every_sample_once_window_by_window(large, kind, shuffle,
         assert len({tuple(samples) for samples in seen}) > 1
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_window_of_which_convert_leaves_nothing_is_passed_over(large, shuffle):
+    dataset = windowed(Converting, large(700_000, 400_000, 300_000, 700_000))
+    assert [len(window) for window in dataset.chunks] == [1, 2, 1]
+    for window in 0, 2:  # of these it leaves nothing
+        dataset.load_data(window)
+        loader = AlnairJobDataLoader(dataset, 2, shuffle, collate_fn=list)
+        assert [sorted(batch) for batch in loader] == [["001", "002"]]
+    with pytest.raises(TypeError):
+        len(AlnairJobDataLoader(windowed(Converting, dataset._alnair.source.config.source), shuffle=shuffle))
+
+
 @pytest.mark.parametrize("batch_size", [None, 1, 3, 100])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_any_batch_size_reads_every_sample_once(large, batch_size, workers):
