@@ -2,7 +2,8 @@
 
 Whoever draws from a sampler ahead of the loop changes what the loop could see: the global random state, a generator, the
 sampler itself. So the order of an epoch is computed beside the sampler: its own code runs on a copy of it, with a copy of
-the random state that it is about to use. A prediction that turns out wrong costs prefetching, never a wrong sample.
+the random state that it is about to use. A prediction that turns out wrong costs prefetching, never a wrong sample. Of PyTorch's random
+and distributed samplers the loop draws through ``begin()``, as they do, and the prediction takes what it has drawn.
 """
 
 from __future__ import annotations
