@@ -64,7 +64,7 @@ def test_the_example_builds_against_the_installed_library(prefix, objects, tmp_p
 def test_another_minor_version_is_refused(prefix, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.22)\nproject(other LANGUAGES CXX)\nfind_package(alnair 0.99 CONFIG REQUIRED)\n")
-    result = subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}"],
+    result = subprocess.run(["cmake", "-G", "Ninja", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}"],
                             capture_output=True, text=True)
     assert result.returncode != 0 and "0.99" in result.stderr
 
