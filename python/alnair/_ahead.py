@@ -68,9 +68,10 @@ class StatefulAhead(_Stateful, Ahead):
 class Lane:
     """One source's part in a loop. Advice: what fails here is not prefetched, and reading it will say why."""
 
-    def __init__(self, source: Source, budget: int) -> None:
+    def __init__(self, source: Source, budget: int, here: bool) -> None:
         self.source = source
         self._budget = budget
+        self._here = here  # the loop reads in this process
 
     def __call__(self, what: str, *arguments: Any) -> None:
         """Tells the prefetcher, unless another loop over the same source has begun since."""
@@ -83,7 +84,7 @@ class Lane:
     def begin(self, order: "array[int]") -> None:
         """Takes the prefetcher over, for objects in this order."""
         self.source.prefetch_owner = self
-        self("prefetch", order, self._budget)
+        self("prefetch", order, self._budget, self._here)
 
     def cancel(self) -> None:
         """Leaves the prefetcher to others."""
@@ -143,7 +144,7 @@ class Walk:
         budget = self._ahead.budget
         if len(route.sources) > 1:  # they share it
             budget = (budget or route.sources[0].core.memory_usage()["limit_bytes"] // 16) // len(route.sources) or 1
-        self._lanes = [Lane(source, budget) for source in route.sources]
+        self._lanes = [Lane(source, budget, self._ahead.in_flight == 0) for source in route.sources]
 
     def _begin(self) -> None:
         self._begun = True

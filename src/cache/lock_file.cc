@@ -112,6 +112,16 @@ bool LockFile::is_locked_by_other_process(std::uint64_t offset) {
   return fcntl(fd_, F_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
+bool LockFile::is_only_holder(std::uint64_t offset) {
+  {
+    const auto table = table_.get();
+    const std::lock_guard guard(table->mutex);
+    const auto held = table->held.find(offset);
+    if (held == table->held.end() || held->second.count != 1) return false;
+  }
+  return !is_locked_by_other_process(offset);
+}
+
 LockFile::Guard LockFile::wait_exclusive(std::uint64_t offset, std::chrono::milliseconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   for (auto pause = std::chrono::microseconds(20);;

@@ -40,6 +40,7 @@ enum class LockPurpose : std::uint64_t {
   kRequestWish,    // shared: who lacks request slots
   kFlusher,        // whose thread may be the flusher of the Redis with this name
   kLookAhead,      // the seat of a process that looks ahead
+  kReader,         // shared: who reads through this node memory
 };
 
 constexpr std::uint64_t lock_offset(LockPurpose purpose, std::uint64_t index = 0) {
@@ -96,6 +97,8 @@ class LockFile {
   // Whether anybody holds it, shared or exclusive; this process included.
   bool is_locked(std::uint64_t offset);
   bool is_locked_by_other_process(std::uint64_t offset);
+  // Whether this process holds it once, and no other one does.
+  bool is_only_holder(std::uint64_t offset);
 
   // Empty guards: not granted.
   Guard try_exclusive(std::uint64_t offset) {

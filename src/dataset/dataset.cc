@@ -71,11 +71,11 @@ class CachedDataset : public Dataset {
     reader_.get()->read_ahead(part(index, offset, length));
   }
 
-  void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) override {
+  void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes, bool for_this_process) override {
     for (const std::uint64_t index : order) check(index);
     const auto reader = reader_.get();
     reader->expect(order, true);
-    reader->prefetch(std::move(order), budget_bytes);
+    reader->prefetch(std::move(order), budget_bytes, for_this_process);
     start_flusher(reader->node());
   }
   void prefetch_extend(std::span<const std::uint64_t> more) override {

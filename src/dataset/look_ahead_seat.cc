@@ -7,11 +7,16 @@ namespace {
 
 constexpr std::chrono::milliseconds kCountEvery{100};
 
+constexpr std::uint64_t kReaders = lock_offset(LockPurpose::kReader);
+
 std::uint64_t lock_of(std::uint64_t seat) { return lock_offset(LockPurpose::kLookAhead, seat); }
 
 }  // namespace
 
+LookAheadSeat::LookAheadSeat(LockFile& locks) : locks_(locks) { locks_.try_lock_shared(kReaders); }
+
 LookAheadSeat::~LookAheadSeat() {
+  locks_.unlock(kReaders);
   if (seat_) locks_.unlock(lock_of(*seat_));
 }
 
@@ -29,6 +34,8 @@ void LookAheadSeat::leave() {
   locks_.unlock(lock_of(*seat_));
   seat_.reset();
 }
+
+bool LookAheadSeat::is_alone() { return locks_.is_only_holder(kReaders); }
 
 std::uint64_t LookAheadSeat::taken() {
   const std::lock_guard lock(mutex_);

@@ -176,6 +176,7 @@ void open_cache(Node& node, bool keep) {
   cache.cluster = node.cluster;
   if (!node.share_directory.empty())
     or_warn("one fetch for all processes of the node", [&] { cache.locks = flight_locks(node.share_directory); });
+  if (node.seat != nullptr) cache.is_alone = [seat = node.seat] { return seat->is_alone(); };
   cache.keep = keep;
   node.cache = std::make_unique<TieredCache>(std::move(cache));
 }
@@ -189,7 +190,7 @@ std::shared_ptr<Node> make_node(const CacheOptions& options, bool has_home) {
     node->memory = memory;
     node->memory_place = place_of(options.memory_dir);
     node->share_directory = open_private_directory(options.memory_dir + "/shared");
-    node->seat = std::make_unique<LookAheadSeat>(LockFile::open(node->share_directory + "/ahead.lock"));
+    node->seat = std::make_shared<LookAheadSeat>(LockFile::open(node->share_directory + "/ahead.lock"));
   });
   if (!has_home)
     log(LogLevel::kWarning, "going on without a catalog and the directory tier: the file system of {} does not answer",

@@ -36,7 +36,7 @@ struct Node {
   LockFile* locks = nullptr;    // node memory's; null without one
   std::string share_directory;  // for files that all processes of the node map; empty: none
   std::string memory_place, disk_place;  // NodeTier::place
-  std::unique_ptr<LookAheadSeat> seat;  // null without node memory
+  std::shared_ptr<LookAheadSeat> seat;  // null without node memory
 };
 
 // Options with the directories' defaults filled in (environment, XDG).

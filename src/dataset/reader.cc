@@ -257,6 +257,8 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
   batch->cause = Counter::kWaitTiersMicros;
   for (const std::size_t i : missed) {
     chunks.push_back(chunk_read(batch->pieces[i].object_index, batch->pieces[i].chunk));
+    // A single read may be the first of several; a batch is held as long as it is used.
+    chunks.back().once = batch->samples.size() > 1 && batch->pieces[i].take == chunks.back().length;
     // What no process of this node has read yet: the source nearly always, else the catalog knows it of an earlier life.
     if (!parts_.hashes->get(chunks.back().ordinal)) batch->cause = Counter::kWaitSourceMicros;
   }
@@ -265,7 +267,8 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
   });
 }
 
-void Reader::prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes) {
+void Reader::prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes, bool for_this_process) {
+  reads_here_ = for_this_process;
   if (most_ahead() == 0) return;  // nowhere to put it
   {
     const std::lock_guard lock(ahead_mutex_);
@@ -335,6 +338,7 @@ void Reader::bring(std::span<const Prefetcher::Object> objects, const std::funct
       if (hash && parts_.node->cache->in_memory(*hash)) continue;
       chunks.push_back(chunk_read(index, chunk));
       chunks.back().arrivals = arrivals;
+      chunks.back().once = reads_here_;
     }
     if (mark != objects[owner].mark) chunks.resize(before);  // somebody brings it just now
     owners.resize(chunks.size(), owner);

@@ -46,7 +46,7 @@ class Reader {
   void read_ahead(const Range& range);
 
   // Look-ahead, as Dataset has it. `budget_bytes` 0: what fits.
-  void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes);
+  void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes, bool for_this_process);
   void cancel_prefetch();
   // Says what the consumer will read next, in this order: in place of what was said before (`again`), or after it. For what Redis may
   // evict (use_teller.h); the prefetcher is told apart.
@@ -80,6 +80,7 @@ class Reader {
   std::mutex ahead_mutex_;
   DatasetTag last_ahead_ = 0;               // of the order before; 0: none. Its end may be the beginning of this one
   std::atomic<DatasetTag> ahead_{0};        // of this order, in transit
+  std::atomic<bool> reads_here_{false};     // the loop reads in this process
   Prefetcher prefetcher_;  // last: its thread uses the rest
 };
 

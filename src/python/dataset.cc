@@ -237,12 +237,12 @@ void register_dataset(py::module_& module) {
            "Whole objects, fetched at once: for each index a View, or the error.")
       .def(
           "prefetch",
-          [](const Holder& d, const py::object& order, std::uint64_t budget) {
+          [](const Holder& d, const py::object& order, std::uint64_t budget, bool for_this_process) {
             auto wanted = to_indices(order);
             const py::gil_scoped_release release;
-            d->prefetch(std::move(wanted), budget);
+            d->prefetch(std::move(wanted), budget, for_this_process);
           },
-          py::arg("order"), py::arg("budget_bytes") = 0)
+          py::arg("order"), py::arg("budget_bytes") = 0, py::arg("for_this_process") = false)
       .def(
           "prefetch_extend",
           [](const Holder& d, const py::object& more) {

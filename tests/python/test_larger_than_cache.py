@@ -1,5 +1,6 @@
 """Datasets many times as large as the cache: each object is fetched once an epoch, counted by the server."""
 
+import multiprocessing
 from collections import Counter
 
 import pytest
@@ -95,3 +96,57 @@ def test_each_object_is_fetched_once_an_epoch(server, usecache, workers, batch, 
         assert sum(server.gets.values()) <= epoch * OBJECTS + ahead
         assert max(server.gets.values()) <= epoch + 1
     assert sum(server.gets.values()) > epochs * OBJECTS * (0.5 if usecache else 0.95)  # it does not fit
+
+
+def reads_elsewhere(connection, options):
+    """Another process of the node, which has read one object."""
+    elsewhere = Keys(**options)
+    assert elsewhere[0] == "0000"
+    connection.send("ready")
+    connection.recv()
+
+
+def test_what_passes_through_is_not_copied_into_node_memory_for_a_process_that_is_alone(server):
+    options = {
+        "source": "s3://large", "endpoint_url": server.url, "anonymous": True, "region": "us-east-1",
+        "memory_limit": MEMORY, "disk_limit": 1 << 20, "hedging": False,
+    }  # fmt: skip
+    dataset = Keys(**options)
+    loader = AlnairJobDataLoader(dataset, batch_size=16, shuffle=True, collate_fn=list)
+
+    def gets_and_transit_of_an_epoch():
+        before, transit = sum(server.gets.values()), 0
+        for number, keys in enumerate(loader):
+            assert len(keys) == 16
+            if number == len(loader) // 2:
+                transit = dataset._alnair.source.core.memory_usage()["transit_bytes"]
+        return sum(server.gets.values()) - before, transit
+
+    assert gets_and_transit_of_an_epoch()[1] == 0
+    alone = gets_and_transit_of_an_epoch()
+    assert alone[0] < OBJECTS and alone[1] == 0
+    context = multiprocessing.get_context("spawn")
+    connection, theirs = context.Pipe()
+    process = context.Process(target=reads_elsewhere, args=(theirs, options))
+    process.start()
+    try:
+        assert connection.recv() == "ready"
+        together = gets_and_transit_of_an_epoch()
+    finally:
+        connection.send("done")
+        process.join()
+    assert together[0] <= OBJECTS + MEMORY // 16 // SIZE + 1 and together[1] > 0
+
+
+def test_what_was_brought_ahead_may_be_read_in_parts(server):
+    class Parts(AlnairJobDataset):
+        def __getitem__(self, index):
+            return b"".join(self.read(self.data[index], offset, SIZE // 10) for offset in range(0, SIZE, SIZE // 10))
+
+    dataset = Parts(
+        source="s3://large", endpoint_url=server.url, anonymous=True, region="us-east-1", memory_limit=MEMORY, disk_limit=1 << 20,
+        hedging=False, usecache=False,
+    )  # fmt: skip
+    loader = AlnairJobDataLoader(dataset, batch_size=None, shuffle=True)
+    assert sorted(data[:4].decode() for data in loader) == [f"{i:04d}" for i in range(OBJECTS)]
+    assert sum(server.gets.values()) <= OBJECTS + MEMORY // 16 // SIZE + 1

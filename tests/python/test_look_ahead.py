@@ -137,7 +137,7 @@ def test_the_whole_order_is_handed_over_at_the_first_batch_and_consumption_is_re
     assert calls == []  # nothing before it is asked for
     for _ in iterator:
         pass
-    assert calls[0] == ("order", list(range(40)), 3 << 20)
+    assert calls[0] == ("order", list(range(40)), 3 << 20, True)
     assert [call for call in calls if call[0] == "advance"] == [("advance", *counts) for counts in [(0, 15), (15, 30), (30, 40), (40, 40)]]
 
 
@@ -181,7 +181,7 @@ def test_with_workers_what_the_loop_got_is_consumed_and_unknown_orders_are_hande
     dataset, calls = recorded
     loader = AlnairJobDataLoader(dataset, batch_size=2, collate_fn=keys_of, num_workers=2, sampler=Unknown(16))
     iterator = iter(loader)
-    assert calls[0] == ("order", [], 0)
+    assert calls[0] == ("order", [], 0, False)
     assert [call[0] for call in calls[1:]] == ["extend", "advance"] * 4  # two batches for each worker
     next(iterator)
     assert [call[0] for call in calls[9:]] == ["extend", "advance"]
@@ -301,8 +301,8 @@ def test_several_sources_have_an_order_each(source, tmp_path):
     whole = data.ConcatDataset([second, [("other", "x")], data.Subset(first, [7, 5]), second])
     loader = AlnairJobDataLoader(whole, batch_size=2, sampler=[5, 0, 3, -1, 2, 1, 6], collate_fn=keys_of, lookahead=4)
     assert [key for batch in loader for key in batch] == ["a.txt", "a.txt", KEYS[7], "b.txt", "x", "b.txt", "b.txt"]
-    assert recorders[0][0] == ("order", [7], 2 << 20)
-    assert recorders[1][0] == ("order", [0, 0, 1, 1, 1], 2 << 20)
+    assert recorders[0][0] == ("order", [7], 2 << 20, True)
+    assert recorders[1][0] == ("order", [0, 0, 1, 1, 1], 2 << 20, True)
     assert [call[1:] for call in recorders[1] if call[0] == "advance"] == [(0, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
 
 
@@ -340,7 +340,7 @@ def test_a_dataset_may_say_which_objects_a_sample_reads(source):
     loader = AlnairJobDataLoader(dataset, batch_size=8, collate_fn=list)
     samples = [sample for batch in loader for sample in batch]
     assert samples == [[content_of(KEYS[i]), content_of(KEYS[-1 - i])] for i in range(20)]
-    assert recorder.calls[0] == ("order", [i for pair in zip(range(20), range(39, 19, -1)) for i in pair], 0)
+    assert recorder.calls[0] == ("order", [i for pair in zip(range(20), range(39, 19, -1)) for i in pair], 0, True)
     assert [call for call in recorder.calls if call[0] == "advance"] == [("advance", *counts) for counts in [(0, 16), (16, 32), (32, 40), (40, 40)]]
 
 
@@ -381,7 +381,7 @@ def test_look_ahead_is_attached_to_any_loader(recorded):
     assert isinstance(loader, data.DataLoader)
     assert loader.lookahead == 3
     list(loader)
-    assert calls[0] == ("order", list(range(40)), 3 << 20)
+    assert calls[0] == ("order", list(range(40)), 3 << 20, True)
     own = Own(dataset, "red", batch_size=15, collate_fn=list)
     assert alnair.attach(own) is own
     assert isinstance(own, Own)

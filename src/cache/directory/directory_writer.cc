@@ -253,12 +253,16 @@ bool DirectoryWriter::seal(Open open, std::int64_t last_used_ns) {
   std::uint64_t file_bytes = 0;
   int error = 0;
   std::optional<SegmentFooter> footer;
+  // From before it is renamed: who counts files meanwhile, to make room, might see it under neither name, and exceed the limit by it. To sync
+  // takes long; where that is asked for, other hosts write meanwhile anyway.
+  std::optional<DirectoryShare::Change> change;
+  if (!options_.durable) change.emplace(share_.change());
   if (!entries.empty()) footer = segment.seal(options_.durable, file_bytes, error);
   bool entered = false;
   if (footer) {
     // Without the lock: the next scan, by anyone, will enter it.
-    const DirectoryShare::Change change = share_.change();
-    entered = static_cast<bool>(change);
+    if (!change) change.emplace(share_.change());
+    entered = static_cast<bool>(*change);
     if (entered) enter(*footer, file_bytes, now_ns(), last_used_ns);
   } else if (error < 0) {
     files_.fault(error, "seal", segment_name(segment.nonce()));

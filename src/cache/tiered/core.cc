@@ -117,7 +117,7 @@ Flights TieredCache::Core::settle_from_process(Flights flights) {
   };
   for (FlightPtr& flight : flights) {
     const ContentHash hash = *flight->hash;
-    take(flight, overflow_.find(hash), overflowed);
+    take(flight, overflow_.find(hash), flight->read.once ? overflowed : on_its_way);
     take(flight, filler_.find(hash), on_its_way);
     take(flight, shared_filler_.find(hash), on_its_way);
   }

@@ -86,7 +86,14 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   // On a landing thread: the rest of step 4, and of step 2 for a chunk that a lower tier had.
   void take(std::span<Arrival> arrivals);
   void keep_in_memory(std::span<Arrival> arrivals);
-  std::vector<DatasetTag> look_ahead_of(std::span<const Arrival> arrivals);
+  // Of an arrival: whose look-ahead it is (ahead_of), and whether it is read once and then no more.
+  struct Passing {
+    DatasetTag ahead = 0;
+    bool once = false;
+  };
+  std::vector<Passing> look_ahead_of(std::span<const Arrival> arrivals);
+  // Whether this process needs no room of node memory for it.
+  bool stays_in_process(const Arrival& arrival, const Passing& passing);
   void fill_other_tiers(std::span<const Arrival> arrivals);
   // Ends flights: from here on, who asks for a chunk starts a new one, and should know the hash by then.
   void land(std::span<const Arrival> arrivals);

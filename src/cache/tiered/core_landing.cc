@@ -93,24 +93,25 @@ void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
   std::vector<PutRequest> requests;
   requests.reserve(arrivals.size());
   std::vector<PutOutcome> outcomes(arrivals.size(), PutOutcome::kRefused);
-  std::vector<DatasetTag> ahead = look_ahead_of(arrivals);
+  const std::vector<Passing> passing = look_ahead_of(arrivals);
   for (std::size_t i = 0; i < arrivals.size(); ++i)
     requests.push_back({.hash = *arrivals[i].flight->hash,
                         .bytes = arrivals[i].bytes,
-                        .dataset = options_.keep ? arrivals[i].flight->origin->tag() : ahead[i],
+                        .dataset = options_.keep ? arrivals[i].flight->origin->tag() : passing[i].ahead,
                         .transit = !options_.keep});
   if (options_.keep) {
     options_.memory->put(requests, outcomes);
-    std::size_t refused = 0;
-    for (std::size_t i = 0; i < arrivals.size(); ++i) {
-      arrivals[i].kept = outcomes[i] != PutOutcome::kRefused;
-      if (arrivals[i].kept) continue;
-      requests[i].transit = true;
-      requests[i].dataset = ahead[i];
-      std::swap(requests[refused++], requests[i]);
-    }
-    requests.resize(refused);
+    for (std::size_t i = 0; i < arrivals.size(); ++i) arrivals[i].kept = outcomes[i] != PutOutcome::kRefused;
   }
+  const bool alone = options_.is_alone != nullptr && !std::ranges::all_of(arrivals, &Arrival::kept) && options_.is_alone();
+  std::size_t left = 0;
+  for (std::size_t i = 0; i < arrivals.size(); ++i) {
+    if (arrivals[i].kept || (alone && stays_in_process(arrivals[i], passing[i]))) continue;
+    requests[i].transit = true;
+    requests[i].dataset = passing[i].ahead;
+    std::swap(requests[left++], requests[i]);
+  }
+  requests.resize(left);
   if (requests.empty()) return;
   outcomes.assign(requests.size(), PutOutcome::kRefused);
   options_.memory->put(requests, outcomes);
@@ -118,12 +119,21 @@ void TieredCache::Core::keep_in_memory(std::span<Arrival> arrivals) {
     if (outcomes[i] == PutOutcome::kRefused) overflow_.add(requests[i].hash, std::move(requests[i].bytes));
 }
 
-std::vector<DatasetTag> TieredCache::Core::look_ahead_of(std::span<const Arrival> arrivals) {
-  std::vector<DatasetTag> ahead;
-  ahead.reserve(arrivals.size());
+// Nobody else could find it in node memory: written there it would be copied and checked once more. Look-ahead waits for its
+// reader in this process, others are handed over.
+bool TieredCache::Core::stays_in_process(const Arrival& arrival, const Passing& passing) {
+  return passing.once && (passing.ahead == 0 || overflow_.add_if_room(*arrival.flight->hash, arrival.bytes));
+}
+
+std::vector<TieredCache::Core::Passing> TieredCache::Core::look_ahead_of(std::span<const Arrival> arrivals) {
+  std::vector<Passing> passing;
+  passing.reserve(arrivals.size());
   const std::lock_guard lock(mutex_);
-  for (const Arrival& arrival : arrivals) ahead.push_back(ahead_of(*arrival.flight));
-  return ahead;
+  for (const Arrival& arrival : arrivals) {
+    const bool once = std::ranges::all_of(arrival.flight->waiters, [](const Waiter& waiter) { return waiter.read.once; });
+    passing.push_back({ahead_of(*arrival.flight), once});
+  }
+  return passing;
 }
 
 void TieredCache::Core::land(std::span<const Arrival> arrivals) {

@@ -1,5 +1,6 @@
 // Chunks that came before they were read and found no room in node memory, because its segments are held by views or by other
-// readers' chunks: kept in this process until they are read, else they would be fetched twice. The oldest go first.
+// readers' chunks, or that nobody else is there to find in it: kept in this process until they are read, else they would be fetched
+// twice. The oldest go first.
 //
 // Thread safety: all methods may be called from any thread.
 #pragma once
@@ -24,11 +25,16 @@ class Overflow {
   void add(const ContentHash& hash, View bytes) {
     if (bytes.size() > limit_) return;
     const std::lock_guard lock(mutex_);
-    if (places_.contains(hash)) return;
-    bytes_ += bytes.size();
-    chunks_.emplace_back(hash, std::move(bytes));
-    places_.emplace(hash, std::prev(chunks_.end()));
+    insert(hash, std::move(bytes));
     while (bytes_ > limit_) erase(chunks_.front().first);
+  }
+
+  // false: others would have to go for it.
+  bool add_if_room(const ContentHash& hash, const View& bytes) {
+    const std::lock_guard lock(mutex_);
+    if (bytes_ + bytes.size() > limit_) return false;
+    insert(hash, bytes);
+    return true;
   }
 
   std::optional<View> find(const ContentHash& hash) const {
@@ -45,6 +51,13 @@ class Overflow {
 
  private:
   using Chunks = std::list<std::pair<ContentHash, View>>;
+
+  void insert(const ContentHash& hash, View bytes) {
+    if (places_.contains(hash)) return;
+    bytes_ += bytes.size();
+    chunks_.emplace_back(hash, std::move(bytes));
+    places_.emplace(hash, std::prev(chunks_.end()));
+  }
 
   void erase(ContentHash hash) {
     const auto it = places_.find(hash);

@@ -44,6 +44,7 @@ struct ChunkRead {
   std::uint64_t offset = 0;        // in the object, bytes
   std::uint64_t length = 0;        // bytes
   std::uint16_t arrivals = 0;      // of look-ahead: ChunkOrigin::arrivals() when the loop drew it
+  bool once = false;               // what asks for it reads all of it, in this process, and then no more
 };
 
 struct HashedChunk {
@@ -78,6 +79,7 @@ class TieredCache {
     std::vector<std::shared_ptr<Tier>> shared;   // all nodes'; asked after those
     std::shared_ptr<Cluster> cluster;            // null: the node arranges nothing with others
     std::vector<LockFile*> locks;                // chunks are spread over them; none: single-flight in this process only
+    std::function<bool()> is_alone;              // whether nobody else reads through this node memory; null: others may
     bool keep = true;                            // false: fills node memory's transit area only (usecache=False, single_pass)
     std::uint64_t fill_queue_bytes = 256ull << 20;     // that wait for the lower tiers outside of node memory
     std::uint64_t fill_patient_bytes = 1024ull << 20;  // likewise, in node memory; at most a quarter of it
