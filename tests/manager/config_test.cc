@@ -68,6 +68,8 @@ TEST_F(ConfigTest, RefusesValuesThatDoNotFit) {
   EXPECT_THAT(error_of("[manager]\ncreate_clients = maybe\n"), HasSubstr("true or false"));
   EXPECT_THAT(error_of("[manager]\nstate_dir = here\n"), HasSubstr("an absolute path"));
   EXPECT_THAT(error_of("[manager]\nlog_format = xml\n"), HasSubstr("text or json"));
+  for (const char* address : {"localhost", "300.1.1.1", "", "127.0.0.1:5"})
+    EXPECT_THAT(error_of(std::string("[manager]\nbind = ") + address), HasSubstr("line 2, bind: expected an address in numbers"));
   EXPECT_THROW(load_config(directory_ / "absent", {}), ConfigError);
 }
 

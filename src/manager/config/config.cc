@@ -1,5 +1,6 @@
 #include "manager/config/config.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -54,6 +55,17 @@ Key number(const char* section, const char* name, Number Config::*member, std::u
             config.*member = static_cast<Number>(parsed);
           },
           [=](const Config& config) { return std::to_string(config.*member); }};
+}
+
+Key address(const char* section, const char* name, std::string Config::*member) {
+  return {section, name,
+          [=](Config& config, const std::string& value, const std::string& where) {
+            unsigned char parsed[sizeof(in6_addr)];
+            if (inet_pton(AF_INET, value.c_str(), parsed) != 1 && inet_pton(AF_INET6, value.c_str(), parsed) != 1)
+              expected(where, value, "an address in numbers, such as 127.0.0.1 or ::1");
+            config.*member = value;
+          },
+          [=](const Config& config) { return config.*member; }};
 }
 
 // Bytes, or with a unit.
@@ -156,7 +168,7 @@ Key mongodb_uri(const char* section, const char* name, std::string Config::*memb
 
 const std::vector<Key>& keys() {
   static const std::vector<Key> table = {
-      text("manager", "bind", &Config::bind),
+      address("manager", "bind", &Config::bind),
       number("manager", "port", &Config::port, 0, 65535, "a port"),
       boolean("manager", "insecure_bind", &Config::insecure_bind),
       path("manager", "state_dir", &Config::state_dir),
@@ -199,7 +211,10 @@ const std::vector<Key>& keys() {
 }
 
 std::string suggestion(const std::string& wanted, const std::vector<std::string>& names) {
-  const auto nearest = nearest_names(wanted, names, 1);
+  std::string lower = wanted;  // as the names are, unless there is no letter of lower case
+  if (!names.empty() && std::any_of(names.front().begin(), names.front().end(), [](char c) { return c >= 'a' && c <= 'z'; }))
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+  const auto nearest = nearest_names(lower, names, 1);
   return nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest.front());
 }
 

@@ -38,7 +38,11 @@ std::string checked_directory(const Config& config) {
                     "would travel in the clear. Set [tls] certificate and key, bind to 127.0.0.1 behind a proxy that "
                     "speaks TLS, or set insecure_bind = true on a network where everybody is trusted",
                     config.bind));
-  return open_private_directory(config.state_dir);
+  try {
+    return open_private_directory(config.state_dir);
+  } catch (const CacheError& error) {
+    throw ConfigError(fmt::format("state_dir: {}", error.what()));
+  }
 }
 
 Sealer sealer_for(const Config& config) {
