@@ -46,6 +46,26 @@ TEST(SqliteRecords, ADamagedFileIsRefusedAndKept) {
   EXPECT_EQ(std::filesystem::file_size(directory / "records.sqlite"), 8192u);
 }
 
+TEST(SqliteRecords, ADamagedRecordIsNamedWithItsFileAndNobodyElseReadsIt) {
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "records.sqlite").close();
+  std::filesystem::permissions(directory / "records.sqlite", std::filesystem::perms(0644));
+  {
+    const auto records = open_sqlite_records(directory.path());
+    for (const auto& file : std::filesystem::directory_iterator(directory.path()))
+      EXPECT_EQ(file.status().permissions(), std::filesystem::perms(0600)) << file.path();
+  }
+  SqliteConnection(directory / "records.sqlite").run("INSERT INTO jobs VALUES(x'61', x'62', x'63', x'64', '{}')");
+  const auto records = open_sqlite_records(directory.path());
+  try {
+    records->jobs();
+    ADD_FAILURE() << "read";
+  } catch (const CacheError& error) {
+    EXPECT_THAT(error.what(), ::testing::AllOf(::testing::HasSubstr("A record of the manager's catalog is damaged"),
+                                               ::testing::HasSubstr(directory / "records.sqlite; restore it from a backup")));
+  }
+}
+
 TEST(SqliteRecords, AFileOfTheFirstVersionIsBroughtForward) {
   const TemporaryDirectory directory;
   {

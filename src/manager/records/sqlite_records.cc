@@ -2,7 +2,9 @@
 //
 // Unlike the core's catalog, which only saves work, this one holds what cannot be had again (clients, passwords). So a
 // damaged or newer file is refused, never set aside, and commits reach the disk before they are acknowledged.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <iterator>
@@ -39,6 +41,9 @@ class SqliteRecords final : public Records {
  public:
   SqliteRecords(const std::string& directory, const Patience& patience)
       : path_(directory + "/records.sqlite"), lock_(lock_state(directory, patience)) {
+    // SQLite gives the files beside it the same mode.
+    if (const FileDescriptor file(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)); file)
+      ::fchmod(file.get(), 0600);  // of before
     run("it is opened", [&] {
       connection_.emplace(path_);
       connection_->run("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit=16777216");
@@ -191,7 +196,11 @@ class SqliteRecords final : public Records {
     std::vector<Record> records;
     run("records are read", [&] {
       SqliteStatement& row = sql(text);
-      while (row.step()) records.push_back(read(row));
+      try {
+        while (row.step()) records.push_back(read(row));
+      } catch (const CacheError& error) {
+        throw CacheError(fmt::format("{} ({}; restore it from a backup)", error.what(), path_));
+      }
       row.reset();
     });
     return records;
