@@ -183,6 +183,36 @@ TEST_F(WorkTest, WhatWaitsCanBeCancelledAndKeepsOtherWorkOut) {
   wait([&] { return ended() && copy()->objects == 5; });
 }
 
+TEST_F(WorkTest, WhatIsCollectedOnAnotherHostIsListedThereFirst) {
+  jobs_->work(dataset_, {});
+  wait([&] { return ended() && wanted() == WantedWork(); });
+  jobs_->deregister(job_, false);
+  DatasetRecord record = jobs_->dataset(dataset_).record;
+  record.durability_minutes = 0;
+  stop();
+  open_sqlite_records(directory_ / "records")->put_dataset(record);
+  start("second");
+  EXPECT_THAT(jobs_->collect(), ::testing::ElementsAre(dataset_));
+  EXPECT_EQ(records_->datasets().front().wanted.work, "evict") << "it survives a kill";
+  wait([&] { return ended() && wanted() == WantedWork(); });
+  EXPECT_EQ(copy()->work, Work::kEvict);
+  EXPECT_TRUE(cache_->knows(record.version));
+}
+
+TEST_F(WorkTest, WhatHasJustBeenCopiedIsNotCollectedByTheNextManager) {
+  jobs_->deregister(job_, false);
+  DatasetRecord record = jobs_->dataset(dataset_).record;
+  record.last_use_ms -= 2 * 1440 * 60'000ll;  // and is kept for a day
+  stop();
+  open_sqlite_records(directory_ / "records")->put_dataset(record);
+  start("first");
+  jobs_->work(dataset_, {});
+  wait([&] { return ended() && wanted() == WantedWork(); });
+  stop();
+  start("first");
+  EXPECT_THAT(jobs_->collect(), ::testing::IsEmpty());
+}
+
 TEST_F(WorkTest, WhatIsForgottenIsEvictedByAManagerOfAnotherHost) {
   jobs_->work(dataset_, {});
   wait([&] { return ended() && copy()->copied_bytes == 30; });

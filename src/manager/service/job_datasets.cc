@@ -183,10 +183,18 @@ std::vector<std::string> Jobs::collect() {
   }
   std::vector<std::string> ids;
   for (const DatasetRecord& record : unused) {
+    // Of what another host has listed nothing may be left, and then a listing is not worth it.
+    const bool nothing = record.looked_ms != 0 && record.redis_bytes + record.directory_bytes == 0;
+    if (nothing && !cache_->knows(record.version)) continue;
     log(LogLevel::kInfo, "dataset {} of {} has not been used for {} minutes: evicted", record.id, record.client,
         record.durability_minutes);
-    evict_for_good(record);
-    ids.push_back(record.id);
+    const std::lock_guard writing(writing_);
+    try {
+      keep_wanted(record.id, {.work = to_string(Work::kEvict)});
+      evict_for_good(dataset(record.id).record);
+      ids.push_back(record.id);
+    } catch (const Problem&) {  // somebody has been quicker
+    }
   }
   return ids;
 }

@@ -257,6 +257,11 @@ void Jobs::work(const std::string& id, CopyPlan plan) {
         again->second.status.work != Work::kLook)
       throw dataset_busy();
   }
+  if (plan.work == Work::kCopy) {  // it is for a job to come: what has just been copied is not collected
+    const std::lock_guard lock(mutex_);
+    datasets_[id].last_use_ms = milliseconds_now();
+    unkept_.insert(id);
+  }
   keep_wanted(id, {to_string(plan.work), plan.prefix, plan.keys, plan.bytes_per_s});  // before it is acknowledged
   try {
     end_tries(id);
