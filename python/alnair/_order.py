@@ -106,7 +106,7 @@ class _Share(_Order):
         if sampler.shuffle:
             numbers = torch.randperm(size, generator=torch.Generator().manual_seed(sampler.seed + sampler.epoch))
         else:
-            numbers = torch.arange(size)
+            numbers = torch.arange(size, device="cpu")  # whatever the default is
         padding = 0 if sampler.drop_last else sampler.total_size - size
         if padding > 0:
             numbers = torch.cat([numbers, numbers.repeat(-(-padding // size))[:padding]])

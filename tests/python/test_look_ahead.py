@@ -59,6 +59,13 @@ def test_what_is_drawn_without_a_list_is_what_pytorch_draws_and_when_it_does(nam
     assert list(steps(lambda sampler: _order.begin(sampler)[0])) == list(steps(iter))
 
 
+def test_a_share_in_order_is_made_whatever_the_default_device():
+    sampler = DistributedSampler(range(11), 4, 3, shuffle=False)
+    expected = list(sampler)
+    with torch.device("meta"):
+        assert list(_order.begin(sampler)[0]) == expected
+
+
 def test_a_share_that_is_not_what_the_sampler_says_is_pytorchs_to_refuse():
     numbers = list(range(10))
     sampler = DistributedSampler(numbers, 2, 0, drop_last=True)
