@@ -153,7 +153,6 @@ def _tiers(examination: _Examination, options: Dict[str, Any]) -> None:
                 f"make it a directory of your own on a file system with room, or set {option} to one",
             )  # fmt: skip
 
-
     _shared_tiers(examination, options, node["spill"])
 
 

@@ -214,7 +214,7 @@ std::vector<Sample> Reader::read(std::span<const Range> ranges, const Interrupt&
     }
   }
   std::vector<ContentHash>& consumed = batch->hashes;
-  for (const std::size_t i : batch->missed)
+  for (const std::size_t i : batch->missed)  // what was fetched may have been known by another hash before
     if (const auto hash = known_hash(batch->pieces[i].object_index, batch->pieces[i].chunk)) consumed.push_back(*hash);
   parts_.node->cache->consume(consumed);
 

@@ -6,9 +6,9 @@
 
 #include "alnair/core/error.h"
 #include "core/wall_clock.h"
+#include "manager/gated_source.h"
 #include "manager/http/message.h"
 #include "manager/service/jobs.h"
-#include "support/map_source.h"
 #include "support/temporary_directory.h"
 
 namespace alnair::manager {
@@ -19,21 +19,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
-
-// Lists when it is let.
-class GatedSource final : public ::alnair::testing::MapSource {
- public:
-  void list(std::span<const std::string> prefixes, const std::function<void(std::vector<ObjectInfo>&&)>& page,
-            const Interrupt& interrupt) override {
-    while (closed) {
-      interrupt();
-      std::this_thread::sleep_for(1ms);
-    }
-    if (failure) throw AccessError("ListObjectsV2 on pets was refused: AccessDenied");
-    MapSource::list(prefixes, page, interrupt);
-  }
-  std::atomic<bool> closed{false}, failure{false};
-};
 
 std::string problem_of(const std::function<void()>& work) {
   try {

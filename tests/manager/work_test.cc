@@ -7,9 +7,9 @@
 
 #include "alnair/core/error.h"
 #include "core/wall_clock.h"
+#include "manager/gated_source.h"
 #include "manager/http/message.h"
 #include "manager/service/jobs.h"
-#include "support/map_source.h"
 #include "support/temporary_directory.h"
 
 namespace alnair::manager {
@@ -18,16 +18,6 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-class RefusingSource final : public ::alnair::testing::MapSource {
- public:
-  void list(std::span<const std::string> prefixes, const std::function<void(std::vector<ObjectInfo>&&)>& page,
-            const Interrupt& interrupt) override {
-    if (refuses) throw AccessError("ListObjectsV2 on pets was refused: AccessDenied");
-    MapSource::list(prefixes, page, interrupt);
-  }
-  std::atomic<bool> refuses{false};
-};
 
 class WorkTest : public ::testing::Test {
  protected:
@@ -97,7 +87,7 @@ class WorkTest : public ::testing::Test {
 
   ::alnair::testing::TemporaryDirectory directory_;
   std::atomic<std::chrono::steady_clock::time_point> now_{std::chrono::steady_clock::time_point(1000s)};
-  std::shared_ptr<RefusingSource> source_ = std::make_shared<RefusingSource>();
+  std::shared_ptr<GatedSource> source_ = std::make_shared<GatedSource>();
   std::unique_ptr<Records> records_;
   std::shared_ptr<Catalog> catalog_;
   std::optional<Clients> clients_;
@@ -129,7 +119,7 @@ TEST_F(WorkTest, WhatHasChangedMeanwhileIsCopiedAsItIsNow) {
 
 TEST_F(WorkTest, WhileS3RefusesItSaysSoAndIsTriedAgain) {
   want({.work = "check", .prefix = "", .keys = {}, .bytes_per_s = 0});
-  source_->refuses = true;
+  source_->failure = true;
   start("second");
   wait([&] { return copy() && !copy()->failure.empty(); });
   EXPECT_TRUE(copy()->running);
@@ -140,7 +130,7 @@ TEST_F(WorkTest, WhileS3RefusesItSaysSoAndIsTriedAgain) {
   jobs_->sweep();
   wait([&] { return copy()->failure.find("in 2 s") != std::string::npos; });
   EXPECT_EQ(wanted().work, "check") << "it survives a kill";
-  source_->refuses = false;
+  source_->failure = false;
   now_.store(now_.load() + 2s);
   jobs_->sweep();
   wait([&] { return ended() && wanted() == WantedWork(); });
@@ -150,7 +140,7 @@ TEST_F(WorkTest, WhileS3RefusesItSaysSoAndIsTriedAgain) {
 
 TEST_F(WorkTest, ItIsGivenUpAfterAnHourOrTwoAndSaysWhy) {
   want({.work = "copy", .prefix = "", .keys = {}, .bytes_per_s = 0});
-  source_->refuses = true;
+  source_->failure = true;
   start("second");
   for (int i = 0; i < 60'000 && !ended(); ++i) {
     now_.store(now_.load() + 300s);
@@ -159,7 +149,7 @@ TEST_F(WorkTest, ItIsGivenUpAfterAnHourOrTwoAndSaysWhy) {
   }
   wait([&] { return ended() && wanted() == WantedWork(); });
   EXPECT_THAT(copy()->failure, AllOf(HasSubstr("AccessDenied"), HasSubstr("(given up after 24 tries)")));
-  source_->refuses = false;
+  source_->failure = false;
   jobs_->work(dataset_, {});
   wait([&] { return ended() && copy()->failure.empty(); });
   EXPECT_EQ(copy()->copied_bytes, 30u) << "whoever asks again begins afresh";
@@ -167,7 +157,7 @@ TEST_F(WorkTest, ItIsGivenUpAfterAnHourOrTwoAndSaysWhy) {
 
 TEST_F(WorkTest, WhatWaitsCanBeCancelledAndKeepsOtherWorkOut) {
   want({.work = "copy", .prefix = "", .keys = {}, .bytes_per_s = 0});
-  source_->refuses = true;
+  source_->failure = true;
   start("second");
   wait([&] { return copy() && !copy()->failure.empty(); });
   EXPECT_THROW(jobs_->work(dataset_, {.work = Work::kCheck}), Problem);
@@ -175,7 +165,7 @@ TEST_F(WorkTest, WhatWaitsCanBeCancelledAndKeepsOtherWorkOut) {
   jobs_->cancel_work(dataset_);
   EXPECT_FALSE(copy().has_value());
   EXPECT_EQ(records_->datasets().front().wanted, WantedWork());
-  source_->refuses = false;
+  source_->failure = false;
   now_.store(now_.load() + 1h);
   jobs_->sweep();
   EXPECT_FALSE(copy().has_value());
@@ -222,10 +212,10 @@ TEST_F(WorkTest, WhatIsForgottenIsEvictedByAManagerOfAnotherHost) {
   record.wanted = {.work = "evict", .prefix = "", .keys = {}, .bytes_per_s = 0};
   stop();
   open_sqlite_records(directory_ / "records")->put_dataset(record);
-  source_->refuses = true;
+  source_->failure = true;
   start("second");
   EXPECT_THROW(jobs_->dataset(dataset_), Problem);
-  source_->refuses = false;
+  source_->failure = false;
   for (int i = 0; i < 60'000 && !records_->datasets().empty(); ++i) {
     now_.store(now_.load() + 300s);
     jobs_->sweep();
@@ -254,12 +244,12 @@ TEST_F(WorkTest, AnEvictionWaitsUntilWhatIsPinnedIsListedToo) {
 }
 
 TEST_F(WorkTest, AJobThatWasReadyDoesNotFailBecauseS3IsAwayAtATakeover) {
-  source_->refuses = true;
+  source_->failure = true;
   take_over();
   wait([&] { return !jobs_->get(job_).record.failure.empty(); });
   EXPECT_EQ(jobs_->get(job_).record.state, JobState::kListing);
   EXPECT_THAT(jobs_->get(job_).record.failure, HasSubstr("(tried again in 1 s)"));
-  source_->refuses = false;
+  source_->failure = false;
   now_.store(now_.load() + 1s);
   jobs_->sweep();
   wait([&] { return jobs_->get(job_).record.state == JobState::kReady; });

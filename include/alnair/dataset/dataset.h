@@ -128,9 +128,11 @@ class Dataset {
   // Brings objects into node memory ahead of the reads, in this order, on background threads; returns at once.
   // Replaces what an earlier call has left undone. At most `budget_bytes` (0: the default, which fits the
   // transit area, which the processes of the node share) are ahead of what was reported by prefetch_advance(), which counts
-  // indices of this order that the loop has consumed. Of an object that is larger, the beginning is brought. `for_this_process`: nobody else will
-  // read them; while no other process reads through this node memory, what finds no room to stay there waits in this one, up to 64 MiB.
-  virtual void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes = 0, bool for_this_process = false) = 0;
+  // indices of this order that the loop has consumed. Of an object that is larger, the beginning is brought.
+  // `for_this_process`: nobody else will read them; while no other process reads through this node memory, what finds no
+  // room to stay there waits in this one, up to 64 MiB.
+  virtual void prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_bytes = 0,
+                        bool for_this_process = false) = 0;
   virtual void prefetch_extend(std::span<const std::uint64_t> more) = 0;  // appends to the order
   // `drawn` counts the indices of this order that were given to readers, also of other processes; at least `consumed`. What they
   // have brought since then is not brought once more.

@@ -253,8 +253,8 @@ bool DirectoryWriter::seal(Open open, std::int64_t last_used_ns) {
   std::uint64_t file_bytes = 0;
   int error = 0;
   std::optional<SegmentFooter> footer;
-  // From before it is renamed: who counts files meanwhile, to make room, might see it under neither name, and exceed the limit by it. To sync
-  // takes long; where that is asked for, other hosts write meanwhile anyway.
+  // From before it is renamed: who counts files meanwhile, to make room, might see it under neither name, and exceed the
+  // limit by it. To sync takes long; where that is asked for, other hosts write meanwhile anyway.
   std::optional<DirectoryShare::Change> change;
   if (!options_.durable) change.emplace(share_.change());
   if (!entries.empty()) footer = segment.seal(options_.durable, file_bytes, error);
