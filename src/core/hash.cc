@@ -11,9 +11,14 @@ namespace alnair {
 
 #if defined(__x86_64__)
 unsigned long long checksum64_avx2(const void* bytes, unsigned long size, unsigned long long seed);
+unsigned long long checksum64_avx2_long(const void* bytes, unsigned long size, unsigned long long seed);
 #endif
 
 namespace {
+
+#if defined(__x86_64__)
+constexpr std::size_t kLong = 32 << 10;  // bytes
+#endif
 
 constexpr char kHex[] = "0123456789abcdef";
 
@@ -100,6 +105,7 @@ ContentHash content_hash(std::span<const std::byte> bytes) {
 std::uint64_t checksum64(std::span<const std::byte> bytes, std::uint64_t seed) {
 #if defined(__x86_64__)
   static const bool avx2 = __builtin_cpu_supports("avx2");
+  if (avx2 && bytes.size() >= kLong) return checksum64_avx2_long(bytes.data(), bytes.size(), seed);
   if (avx2 && bytes.size() > 240) return checksum64_avx2(bytes.data(), bytes.size(), seed);
 #endif
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);

@@ -24,6 +24,9 @@ constexpr std::uint64_t kMostAhead = 256ull << 20;
 // the rest is for what is being appended to, what views still hold, and what readers bring themselves.
 constexpr std::uint64_t kTransitPart = 4;
 
+// Of what waits in a process that reads alone (TieredCache::Options::landing_bytes), a quarter likewise: transit may be small.
+constexpr std::uint64_t kMostAheadAlone = 16ull << 20;
+
 // Tag of look-ahead that was cancelled while it was on its way.
 constexpr DatasetTag kNobodys = ~DatasetTag{0};
 
@@ -138,7 +141,7 @@ Reader::Reader(Parts parts)
                    .start = [this](std::span<const Prefetcher::Object> objects,
                                    std::function<void(std::uint64_t)> landed) { bring(objects, landed); },
                    .must_wait = [this] { return parts_.node->cache->fill_is_behind(); },
-                   .room = [this] { return most_ahead() / processes(); },
+                   .room = [this] { return room_ahead(); },
                    .consumed = [this](std::span<const std::uint64_t> indices) {
                      if (parts_.node->uses != nullptr) parts_.node->uses->used(known_hashes(indices));
                    }}) {
@@ -274,7 +277,7 @@ void Reader::prefetch(std::vector<std::uint64_t> order, std::uint64_t budget_byt
     const std::lock_guard lock(ahead_mutex_);
     hold_look_ahead(random_word() | 1);
   }
-  prefetcher_.set_order(std::move(order), budget_bytes > 0 ? budget_bytes : most_ahead());
+  prefetcher_.set_order(std::move(order), budget_bytes > 0 ? budget_bytes : kMostAhead);
 }
 
 void Reader::cancel_prefetch() {
@@ -302,6 +305,11 @@ std::uint64_t Reader::processes() const { return parts_.node->seat != nullptr ? 
 std::uint64_t Reader::most_ahead() const {
   const auto& memory = parts_.node->memory;
   return memory == nullptr ? 0 : std::min(kMostAhead, memory->limits().transit / kTransitPart);
+}
+
+std::uint64_t Reader::room_ahead() const {
+  if (reads_here_ && parts_.node->seat != nullptr && parts_.node->seat->is_alone()) return std::max(most_ahead(), kMostAheadAlone);
+  return most_ahead() / processes();
 }
 
 std::uint64_t Reader::chunks_ahead(std::uint64_t object_size) const {

@@ -67,7 +67,8 @@ class Reader {
   std::uint64_t chunks_ahead(std::uint64_t object_size) const;
   std::uint64_t bytes_ahead(std::uint64_t index) const;
   std::uint64_t mark_of(std::uint64_t index) const;
-  std::uint64_t most_ahead() const;  // bytes that one process may have ahead of its loop
+  std::uint64_t most_ahead() const;  // bytes that one process may have ahead of its loop in transit
+  std::uint64_t room_ahead() const;  // that this one may have for now
   std::uint64_t processes() const;   // of the node that look ahead
   void hold_look_ahead(DatasetTag tag);
   ChunkRead chunk_read(std::uint64_t object_index, std::uint64_t chunk) const;

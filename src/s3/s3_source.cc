@@ -26,7 +26,7 @@ constexpr std::uint64_t kErrorBodyRoom =
 
 int loop_threads(int wanted) {
   if (wanted > 0) return wanted;
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 4);
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 4);
 }
 
 LoadedCredentials load_for(const S3Config& config, const Interrupt& interrupt) {

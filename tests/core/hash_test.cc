@@ -24,12 +24,15 @@ TEST(ContentHash, HexRoundTrips) {
 }
 
 TEST(Checksum, IsXxh3WithASeedAtEveryLength) {  // vectors of the reference implementation's scalar code
-  std::string input(4096, '\0');
+  std::string input(110'000, '\0');
   for (std::size_t i = 0; i < input.size(); ++i) input[i] = static_cast<char>(i % 251);
   EXPECT_EQ(checksum64(bytes_of("")), 0x2d06800538d394c2u);
   EXPECT_EQ(checksum64(bytes_of(input).first(100), 7), 0xf99b79905a88dc51u);
   EXPECT_EQ(checksum64(bytes_of(input).first(241), 7), 0xd8f2ad256b03a316u);
-  EXPECT_EQ(checksum64(bytes_of(input), 7), 0x83cc3ece121c17c5u);
+  EXPECT_EQ(checksum64(bytes_of(input).first(4096), 7), 0x83cc3ece121c17c5u);
+  EXPECT_EQ(checksum64(bytes_of(input).first(32'767), 7), 0x49b1f09968a23451u);
+  EXPECT_EQ(checksum64(bytes_of(input).first(32'768), 7), 0x2b11d9b32705698fu);
+  EXPECT_EQ(checksum64(bytes_of(input), 7), 0xae45cc581af7d774u);
 }
 
 TEST(Hasher, PiecesEqualTheWhole) {

@@ -1,6 +1,7 @@
 """Datasets many times as large as the cache: each object is fetched once an epoch, counted by the server."""
 
 import multiprocessing
+import time
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch")
 from alnair import AlnairJobDataLoader  # noqa: E402
 
 OBJECTS, SIZE, MEMORY = 800, 110_000, 8 << 20
+AHEAD_ALONE = 16 << 20  # bytes, of a loop without workers
 
 
 class Counting(Server):
@@ -92,7 +94,7 @@ def test_each_object_is_fetched_once_an_epoch(server, usecache, workers, batch, 
     epochs = 3
     for epoch in range(1, epochs + 1):
         assert sorted(key for keys in loader for key in keys) == [f"{i:04d}" for i in range(OBJECTS)]
-        ahead = MEMORY // 16 // SIZE + 1  # the beginning of the next epoch
+        ahead = (MEMORY // 16 if workers else AHEAD_ALONE) // SIZE + 1  # the beginning of the next epoch
         assert sum(server.gets.values()) <= epoch * OBJECTS + ahead
         assert max(server.gets.values()) <= epoch + 1
     assert sum(server.gets.values()) > epochs * OBJECTS * (0.5 if usecache else 0.95)  # it does not fit
@@ -136,6 +138,21 @@ def test_what_passes_through_is_not_copied_into_node_memory_for_a_process_that_i
         connection.send("done")
         process.join()
     assert together[0] <= OBJECTS + MEMORY // 16 // SIZE + 1 and together[1] > 0
+
+
+def test_a_process_that_is_alone_looks_farther_ahead_than_a_small_transit_would_hold(server):
+    dataset = Keys(
+        source="s3://large", endpoint_url=server.url, anonymous=True, region="us-east-1", memory_limit=MEMORY, disk_limit=1 << 20,
+        hedging=False,
+    )  # fmt: skip
+    batches = iter(AlnairJobDataLoader(dataset, batch_size=4, shuffle=True, collate_fn=list))
+    next(batches)
+    wanted = AHEAD_ALONE // 4 * 3 // SIZE  # it starts again once a quarter was consumed
+    deadline = time.monotonic() + 30
+    while sum(server.gets.values()) < wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert wanted <= sum(server.gets.values()) <= AHEAD_ALONE // SIZE + 9  # two batches, and the object that reaches the limit
 
 
 def test_what_was_brought_ahead_may_be_read_in_parts(server):

@@ -34,7 +34,7 @@ struct S3Options {
   int max_connections = 32;                                // open: of this process, in a Dataset of this node
   int max_requests = 0;                                    // in flight; 0: as max_connections
   std::uint64_t max_bytes_in_flight = 256ull << 20;        // bytes
-  int event_loop_threads = 0;                              // 0: half the cores, 1 to 4
+  int event_loop_threads = 0;                              // 0: as many as cores, 1 to 4
   int max_attempts = 5;                                    // of one request, the first included
   std::chrono::milliseconds connect_timeout{5'000};
   std::chrono::milliseconds stall_timeout{10'000};         // no byte for so long: the attempt failed
