@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ACCESS_KEY, SECRET_KEY = "alnair-bench", "not-a-secret-outside-this-machine"
 
@@ -100,11 +101,18 @@ def _listing(bucket: Path) -> str:
     )
 
 
+def delaying_proxy() -> Path:
+    """The program, as bench/with-cpp or bench/with-python builds it."""
+    build = Path(__file__).parents[2] / "build"
+    programs = [build / folder / "bench/bench_delaying_proxy" for folder in ("bench", "bench-cpp")]
+    return max((program for program in programs if program.exists()), key=lambda program: program.stat().st_mtime)
+
+
 @contextlib.contextmanager
 def delayed(upstream: str, seconds: float, *tail: float):
     """A proxy in a process of its own that holds back the first byte of each answer; `tail`: the 99th percentile of that, and the
     share of requests that it answers with 503."""
     port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name("delaying_proxy.py")), str(port), upstream, str(seconds), *map(str, tail)]
+    command = [delaying_proxy(), str(port), str(urlsplit(upstream).port), str(seconds), *map(str, tail)]
     with running(command, port) as url:
         yield url
