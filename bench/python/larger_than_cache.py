@@ -24,7 +24,7 @@ import alnair
 from alnair import AlnairJobDataLoader
 
 SIZE = 110_000
-CONNECTIONS = 16
+CONNECTIONS = 32  # the default
 
 
 def drop_page_cache(folder: Path) -> None:
