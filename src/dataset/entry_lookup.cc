@@ -53,14 +53,31 @@ std::optional<EntryMatch> match(const std::string& entry, const Stat& stat, cons
   return std::nullopt;
 }
 
+// The object of exactly that key, from a listing: of all keys that begin with it, it is the first.
+std::optional<ObjectInfo> listed(ObjectSource& source, const std::string& key, const Interrupt& interrupt) {
+  struct Enough {};
+  std::optional<ObjectInfo> found;
+  try {
+    source.list({&key, 1},
+                [&](std::vector<ObjectInfo>&& page) {
+                  const auto object = std::ranges::find(page, key, &ObjectInfo::key);
+                  if (object != page.end()) found = std::move(*object);
+                  throw Enough();
+                },
+                interrupt);
+  } catch (const Enough&) {
+  }
+  return found;
+}
+
 EntryMatch ask(ObjectSource& source, const std::string& entry, const Interrupt& interrupt) {
   auto found = match(
       entry,
-      [&](const std::string& key) -> std::optional<ObjectInfo> {
+      [&](const std::string& key) {
         try {
           return source.stat(key, interrupt);
         } catch (const AccessError&) {  // HEAD may be forbidden where listing is not
-          return std::nullopt;
+          return listed(source, key, interrupt);
         }
       },
       [&](const std::string& prefix) { return !source.names_below(prefix, 1, interrupt).empty(); });

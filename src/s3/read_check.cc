@@ -45,7 +45,7 @@ bool same_hex(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string_view bare_etag(std::string_view header) {
-  if (header.starts_with("W/")) header.remove_prefix(2);
+  if (is_weak_etag(header)) header.remove_prefix(2);
   if (header.size() >= 2 && header.front() == '"' && header.back() == '"')
     header = header.substr(1, header.size() - 2);
   return header;

@@ -46,4 +46,7 @@ class ReadCheck {
 // An ETag header without its quotes and weakness mark.
 std::string_view bare_etag(std::string_view header);
 
+// W/"...", in a header or as an object's ETag.
+inline bool is_weak_etag(std::string_view etag) { return etag.starts_with("W/"); }
+
 }  // namespace alnair

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "alnair/core/error.h"
+#include "s3/s3_config.h"
 
 namespace alnair {
 namespace {
@@ -181,7 +182,9 @@ S3Answer interpret(const HttpResponse& response) {
   const std::string_view code = answer.error.code;
   const auto header_region = response.headers.find("x-amz-bucket-region");
   answer.region = header_region ? std::string(*header_region) : answer.error.region;
-  if (status == 307 || status == 308 || status == 302) {
+  if (!is_region(answer.region)) answer.region.clear();
+  // A 301 that names the region is S3's own; without one it is a server or proxy that has moved.
+  if (status == 307 || status == 308 || status == 302 || (status == 301 && answer.region.empty())) {
     answer.next = S3Next::kOtherRegion;
     answer.location = origin_of(response.headers.find("location").value_or(""));
   } else if (status == 301 || code == "AuthorizationHeaderMalformed" || code == "PermanentRedirect" ||
@@ -208,6 +211,11 @@ std::exception_ptr error_of(const HttpResponse& response, const S3Answer& answer
   if (code == "NoSuchBucket")
     return make<NotFoundError>("Bucket '{}' does not exist ({}). Check its name and endpoint_url.",
                                asked.bucket, text);
+  if (answer.next == S3Next::kOtherRegion && !answer.location.empty())
+    return make<ConfigError>(
+        "The request for {} was redirected to {}, which leads in a circle or away from TLS ({}). Check endpoint_url "
+        "and region.",
+        subject(asked), shown(answer.location), text);
   if (answer.next == S3Next::kOtherRegion)
     return make<ConfigError>(
         "Bucket '{}' is not in region '{}', and the server does not say where it is ({}). Set region.",

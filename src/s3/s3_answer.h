@@ -26,7 +26,7 @@ struct S3Answer {
   S3Next next = S3Next::kFail;
   S3ErrorBody error;     // of an error answer; empty when S3 did not say (HEAD)
   std::string region;    // kOtherRegion; may be empty: S3 did not say
-  std::string location;  // kOtherRegion, from a 307: "https://host" to ask instead
+  std::string location;  // kOtherRegion, from a redirect: "https://host" to ask instead
 };
 
 S3Answer interpret(const HttpResponse& response);

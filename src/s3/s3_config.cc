@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "alnair/core/error.h"
@@ -33,10 +34,8 @@ void check_bucket(std::string_view bucket) {
 }
 
 void check_region(std::string_view region, std::string_view where) {
-  for (const char c : region)
-    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
-      throw ConfigError(
-          fmt::format("{} '{}' is no region: expected a name such as us-east-1.", where, region));
+  if (!is_region(region))
+    throw ConfigError(fmt::format("{} '{}' is no region: expected a name such as us-east-1.", where, region));
 }
 
 void check_limits(const S3Options& options) {
@@ -79,6 +78,12 @@ bool use_path_style(const S3Config& config) {
 
 }  // namespace
 
+bool is_region(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+}
+
 S3Config resolve_s3_config(const std::string& bucket, const S3Options& options) {
   check_bucket(bucket);
   check_limits(options);
@@ -115,7 +120,8 @@ S3Config resolve_s3_config(const std::string& bucket, const S3Options& options) 
     config.ca_bundle = profile.ca_bundle;
   if (options.addressing_style == AddressingStyle::kAuto) {
     if (profile.addressing_style == "path") config.options.addressing_style = AddressingStyle::kPath;
-    if (profile.addressing_style == "virtual") config.options.addressing_style = AddressingStyle::kVirtual;
+    if (profile.addressing_style == "virtual" && !(config.endpoint && config.endpoint->is_ip_address()))
+      config.options.addressing_style = AddressingStyle::kVirtual;
   }
   if (config.endpoint && config.endpoint->is_ip_address() &&
       options.addressing_style == AddressingStyle::kVirtual)

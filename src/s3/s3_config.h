@@ -31,6 +31,9 @@ struct S3Config {
 // profile in force for what the options leave open. Throws ConfigError.
 S3Config resolve_s3_config(const std::string& bucket, const S3Options& options);
 
+// Whether a region may have that name: it becomes part of a host name and of signatures.
+bool is_region(std::string_view name);
+
 // How requests reach the bucket: virtual-host style (bucket.s3.region.amazonaws.com/key) or path style
 // (endpoint/bucket/key).
 struct S3Address {

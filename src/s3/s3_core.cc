@@ -47,6 +47,7 @@ bool S3Core::move_to(const Place& asked, const std::string& region, const std::s
   Place next = asked;
   if (!region.empty() && region != asked.region) next = {region, address_of(config, region)};
   if (!origin.empty()) {
+    if (asked.address.origin.starts_with("https:") && !origin.starts_with("https:")) return false;
     next.address.origin = origin;
     next.address.host = origin.substr(origin.find("://") + 3);
   }

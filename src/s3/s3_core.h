@@ -52,7 +52,8 @@ class S3Core : public std::enable_shared_from_this<S3Core> {
   std::shared_ptr<const S3Credentials> signer() const;
   void set_signer(const S3Credentials& latest);
 
-  // An answer named another region or origin. False: it is the one that was asked already, or none is known.
+  // An answer named another region or origin. False: it is the one that was asked already, none is known, or it
+  // would leave TLS.
   bool move_to(const Place& asked, const std::string& region, const std::string& origin);
 
   // Sets the clock by an answer's Date header. False: the clock was right, or the header is none.

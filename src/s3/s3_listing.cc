@@ -20,6 +20,9 @@ struct Where {
   std::string start_after;  // for servers without tokens
   bool delimited = false;   // stop at the next '/'
   std::size_t max_keys = 1000;
+  // Brent's: a token that comes again after a run of up to `stride` others.
+  std::string remembered = {};
+  std::size_t steps = 0, stride = 1;
 };
 
 S3Call list_call(const S3Core& core, const Where& where) {
@@ -102,9 +105,14 @@ class Listings {
 bool advance(Where& where, const ListPage& page) {
   if (!page.truncated) return false;
   if (!page.next_token.empty()) {
-    if (page.next_token == where.token)
+    if (page.next_token == where.remembered)
       throw SourceError(
           "The S3 server repeats a page of its listing: the same continuation token came twice.");
+    if (++where.steps == where.stride) {
+      where.remembered = page.next_token;
+      where.steps = 0;
+      where.stride *= 2;
+    }
     where.token = page.next_token;
     return true;
   }

@@ -140,7 +140,8 @@ ObjectInfo info_from(std::string_view key, const HttpResponse& response, const s
   const auto [end, error] = std::from_chars(length.data(), length.data() + length.size(), info.size);
   if (error != std::errc() || end != length.data() + length.size())
     throw SourceError(fmt::format("The answer to HEAD {} has no usable Content-Length.", object_url));
-  info.etag = bare_etag(response.headers.find("etag").value_or(""));
+  const std::string_view etag = response.headers.find("etag").value_or("");
+  info.etag = is_weak_etag(etag) ? etag : bare_etag(etag);
   info.last_modified_ms =
       1000 * parse_http_date(response.headers.find("last-modified").value_or("")).value_or(0);
   const std::string_view storage = response.headers.find("x-amz-storage-class").value_or("");
@@ -150,7 +151,8 @@ ObjectInfo info_from(std::string_view key, const HttpResponse& response, const s
   return info;
 }
 
-// A refused HEAD has no body that would say why, so the bucket is asked; what that throws is clearer.
+// A refused HEAD has no body that would say why, so the bucket is asked. What that throws is clearer; where it throws
+// nothing it may have learned what was wrong (the region, the time, credentials that had expired): one more try.
 std::optional<ObjectInfo> S3Source::stat(std::string_view key, const Interrupt& interrupt) {
   if (key.empty()) return std::nullopt;
   const auto core = core_.get();
@@ -167,10 +169,14 @@ std::optional<ObjectInfo> S3Source::stat(std::string_view key, const Interrupt& 
     return std::nullopt;
   } catch (const AccessError&) {
     probe_bucket(core, interrupt);
-    throw;
-  } catch (const ConfigError&) {  // a region, say, that HEAD does not name: the probe learns it
+  } catch (const ConfigError&) {
     probe_bucket(core, interrupt);
+  }
+  core->bucket_exists.store(true);
+  try {
     return head();
+  } catch (const NotFoundError&) {
+    return std::nullopt;
   }
 }
 
@@ -186,7 +192,8 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
   call.may_hedge = config_.options.hedging;
   call.expected_bytes = length;
   call.max_body_bytes = std::max(length, kErrorBodyRoom);
-  if (!wanted.object.etag.empty()) call.headers.add("If-Match", fmt::format("\"{}\"", wanted.object.etag));
+  if (!wanted.object.etag.empty() && !is_weak_etag(wanted.object.etag))  // for a weak one If-Match never holds
+    call.headers.add("If-Match", fmt::format("\"{}\"", wanted.object.etag));
   if (check->whole()) {
     call.signed_headers.push_back({"x-amz-checksum-mode", "ENABLED"});
   } else {

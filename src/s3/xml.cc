@@ -100,6 +100,7 @@ ObjectInfo parse_object(pugi::xml_node contents, bool url_encoded) {
       object.etag = unquoted(text_of(field));
     } else if (name == "LastModified") {
       const std::string text = text_of(field);
+      if (text.empty()) continue;  // as if absent
       const auto time = parse_iso8601_ms(text);
       if (!time)
         fail("listing", fmt::format("key '{}' has LastModified '{}'", shown(object.key), shown(text)));

@@ -139,6 +139,18 @@ TEST_F(KeyEntries, EntriesOfAFolderWithTooMuchInItAreAskedForOneByOne) {
   EXPECT_EQ(failure({}, keys).substr(0, 49), "no object in map://test matches 'big/absent'; nea");
 }
 
+TEST_F(KeyEntries, AnExactKeyIsFoundByListingWhereLookingAtItIsForbidden) {
+  struct Listed : testing::MapSource {
+    std::optional<ObjectInfo> stat(std::string_view, const Interrupt&) override { throw AccessError("forbidden"); }
+  } source;
+  for (const char* key : {"a/1.png", "a/1.png.old", "b/2"}) source.put(key, "x");
+  const auto selection = resolve_key_entries(source, {}, std::vector<std::string>{"a/1.png", "b"}, warnings_, {});
+  ASSERT_EQ(selection.objects.size(), 1U);
+  EXPECT_EQ(selection.objects[0].key, "a/1.png");
+  EXPECT_THAT(selection.prefixes, ElementsAre("b/"));
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
 TEST_F(KeyEntries, AWaitForManyEntriesCanBeInterrupted) {
   // Each question is answered only once the wait has been given up.
   struct Stopped {};

@@ -45,6 +45,12 @@ def test_the_path_of_the_source_is_an_entry_that_keys_narrow(s3):
     assert AlnairJobDataset(["train/cat"], source="s3://pets/train").keys == [k for k in KEYS if k.startswith("train/cat/")]
 
 
+def test_a_bucket_is_no_part_of_a_numeric_address_whatever_the_profile_says(s3, tmp_path):
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
+    assert list(AlnairJobDataset(source="s3://pets").keys) == KEYS
+
+
 def test_with_refresh_never_a_known_dataset_needs_no_server(s3, monkeypatch):
     assert list(AlnairJobDataset(source="s3://pets")) == EXPECTED
     before = alnair.stats()

@@ -50,6 +50,16 @@ TEST(CredentialChain, RefusesHalfAPairOfKeys) {
                                                   HasSubstr("no aws_secret_access_key beside it")));
 }
 
+TEST(CredentialChain, RefusesKeysOfTheEnvironmentWithALineBreak) {
+  for (const char* name : {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}) {
+    CredentialWorld world;
+    world.environment["AWS_ACCESS_KEY_ID"] = "ID";
+    world.environment["AWS_SECRET_ACCESS_KEY"] = "s";
+    world.environment[name] += "sesame\n";
+    EXPECT_THAT(world.failure<ConfigError>(), AllOf(HasSubstr(fmt::format("{} has a control", name)), Not(HasSubstr("sesame"))));
+  }
+}
+
 TEST(CredentialChain, MergesBothFilesOfAProfile) {
   CredentialWorld world;
   world.write(".aws/credentials", "[dev]\naws_access_key_id = A\naws_secret_access_key = s\n");
@@ -82,6 +92,8 @@ TEST(CredentialChain, NamesTheProfilesThereAreWhenOneIsMissing) {
       AllOf(HasSubstr("no AWS profile 'prod'"), HasSubstr("default, dev"), Not(HasSubstr("sso-session"))));
   world.environment["AWS_PROFILE"] = "prod";
   EXPECT_THAT(world.failure<ConfigError>(), HasSubstr("no AWS profile 'prod'"));
+  world.write(".aws/config", "[prod]\nregion=r\n");
+  EXPECT_THAT(world.failure<ConfigError>(), HasSubstr("write [profile prod] instead of [prod] there"));
 }
 
 TEST(CredentialChain, SaysWhereAFileIsMalformed) {

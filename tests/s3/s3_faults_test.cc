@@ -1,4 +1,5 @@
 // The S3 source against a server that misbehaves: every sample is right, or the error says what is wrong.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -319,6 +320,34 @@ TEST_F(S3Faults, FollowsATemporaryRedirectWithASignatureForTheOtherHost) {
   EXPECT_EQ(elsewhere.retries(), 1);
 }
 
+TEST_F(S3Faults, FollowsAServerThatHasMovedForGood) {
+  FakeS3 elsewhere;
+  elsewhere.put("dir/k", bytes_);
+  s3_.set_fault([&](const FakeS3::Asked& asked, Reply& reply) {
+    reply = {.status = 301, .headers = {{"Location", elsewhere.url() + asked.request.target}}, .body = ""};
+  });
+  const auto source = open();
+  EXPECT_EQ(read_all(*source, object_), bytes_);
+  EXPECT_EQ(read_all(*source, object_), bytes_);
+  EXPECT_EQ(elsewhere.retries(), 1) << "the second read knows where";
+}
+
+TEST_F(S3Faults, SaysWhereARedirectLeadsThatIsNotFollowed) {
+  s3_.set_fault([&](const FakeS3::Asked& asked, Reply& reply) {
+    reply = {.status = 307, .headers = {{"Location", s3_.url() + asked.request.target}}, .body = ""};
+  });
+  EXPECT_THAT(message_of<ConfigError>([&] { read(); }),
+              AllOf(HasSubstr("was redirected to " + s3_.url()), HasSubstr("Check endpoint_url")));
+}
+
+TEST_F(S3Faults, TakesNoRegionThatCannotBeOne) {
+  s3_.set_fault([&](const FakeS3::Asked&, Reply& reply) {
+    reply = FakeS3::error(400, "AuthorizationHeaderMalformed");
+    reply.body.replace(reply.body.find("</Error>"), 8, "<Region>x.example/?&#10;X: y</Region></Error>");
+  });
+  EXPECT_THAT(message_of<ConfigError>([&] { read(); }), HasSubstr("not in region 'us-east-1'"));
+}
+
 TEST_F(S3Faults, EndsALoopOfRedirects) {
   s3_.set_fault([&](const FakeS3::Asked& asked, Reply& reply) {
     reply = FakeS3::error(301, "PermanentRedirect");
@@ -338,6 +367,38 @@ TEST_F(S3Faults, CorrectsAClockThatIsWrong) {
   const auto source = open();
   for (int i = 0; i < 5; ++i) EXPECT_EQ(read_all(*source, object_), bytes_);
   EXPECT_EQ(refused, 1);
+}
+
+// A refused HEAD says neither that the clock is wrong nor what the region is.
+TEST_F(S3Faults, AHeadIsAskedAgainWhenTheBucketHasSaidWhatWasWrong) {
+  for (const bool clock : {true, false}) {
+    s3_.set_fault([clock](const FakeS3::Asked& asked, Reply& reply) {
+      if (clock && asked.request.header("x-amz-date").starts_with("20310101T12")) return;
+      if (!clock && asked.request.header("authorization").find("/eu-south-2/") != std::string::npos) return;
+      reply = FakeS3::error(clock ? 403 : 400, clock ? "RequestTimeTooSkewed" : "AuthorizationHeaderMalformed");
+      reply.body.replace(reply.body.find("</Error>"), 8, "<Region>eu-south-2</Region></Error>");
+      reply.headers.push_back({"Date", "Wed, 01 Jan 2031 12:00:30 GMT"});
+      if (asked.kind == FakeS3::Kind::kHead) reply.body.clear();
+    });
+    const auto found = open()->stat("dir/k", {});
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->size, bytes_.size());
+    EXPECT_FALSE(open()->stat("dir", {})) << "no object is no error";
+  }
+}
+
+TEST_F(S3Faults, AsksForNoWeakETagButCompares) {  // If-Match never holds for one
+  s3_.set_fault([](const FakeS3::Asked& asked, Reply& reply) {
+    if (!asked.request.header("if-match").empty()) reply = FakeS3::error(412, "PreconditionFailed");
+    for (auto& [name, value] : reply.headers)
+      if (name == "ETag") value = "W/" + value;
+  });
+  const auto source = open();
+  const ObjectInfo object = source->stat("dir/k", {}).value();
+  EXPECT_EQ(object.etag, "W/\"" + object_.etag + "\"");
+  EXPECT_EQ(read_all(*source, object), bytes_);
+  s3_.put("dir/k", std::string(bytes_.size(), 'x'));
+  EXPECT_THAT(message_of<ChangedError>([&] { read_all(*source, object); }), HasSubstr("ETag"));
 }
 
 TEST_F(S3Faults, DuplicatesAStragglerAndDropsTheLoser) {
@@ -381,6 +442,20 @@ TEST_F(S3Faults, EndsAListingThatRepeatsItself) {
   });
   EXPECT_THAT(message_of<SourceError>([&] { testing::list_all(*open(), {""}); }),
               HasSubstr("continuation token"));
+}
+
+TEST_F(S3Faults, EndsAListingThatGoesInACircle) {
+  std::atomic<int> pages{0};
+  s3_.set_fault([&](const FakeS3::Asked&, Reply& reply) {
+    const int page = ++pages;
+    reply.body = fmt::format(
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
+        "</ListBucketResult>",
+        page < 5 ? page : 5 + page % 7);
+  });
+  EXPECT_THAT(message_of<SourceError>([&] { testing::list_all(*open(), {""}); }),
+              HasSubstr("continuation token"));
+  EXPECT_LE(pages, 50);
 }
 
 TEST_F(S3Faults, RefusesAnswersThatAreNoHttp) {

@@ -83,6 +83,11 @@ TEST(ListPage, KeepsKeysOfSpacesEntitiesAndCdata) {
   EXPECT_EQ(parse_list_page(object("<Key>x<![CDATA[<y>]]>z</Key><Size>1</Size>")).objects[0].key, "x<y>z");
 }
 
+TEST(ListPage, ATimeMayBeMissing) {
+  EXPECT_EQ(parse_list_page(object("<Key>k</Key><Size>1</Size>")).objects[0].last_modified_ms, 0);
+  EXPECT_EQ(parse_list_page(object("<Key>k</Key><LastModified/><Size>1</Size>")).objects[0].last_modified_ms, 0);
+}
+
 TEST(ListPage, KnowsWhatIsArchived) {
   const auto archived = [](std::string_view fields) {
     return parse_list_page(object(fmt::format("<Key>k</Key><Size>1</Size>{}", fields))).objects[0].archived;

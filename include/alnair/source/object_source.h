@@ -19,7 +19,7 @@
 
 namespace alnair {
 
-// One key of a source, as a listing or stat reports it. `etag` is without quotes and may be empty; size and
+// One key of a source, as a listing or stat reports it. `etag` is without quotes (a weak one is W/"...") and may be empty; size and
 // last-modified time then identify the version.
 struct ObjectInfo {
   std::string key;

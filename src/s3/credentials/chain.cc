@@ -16,6 +16,12 @@
 namespace alnair {
 namespace {
 
+// They become headers. A line break comes from `echo secret | base64`, say.
+void check_printable(std::string_view name, std::string_view value) {
+  if (std::any_of(value.begin(), value.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }))
+    throw ConfigError(fmt::format("{} has a control character in it, such as a line break at its end.", name));
+}
+
 std::optional<LoadedCredentials> environment_credentials(const CredentialContext& context) {
   const auto key = context.environment("AWS_ACCESS_KEY_ID");
   const auto secret = context.environment("AWS_SECRET_ACCESS_KEY");
@@ -24,6 +30,9 @@ std::optional<LoadedCredentials> environment_credentials(const CredentialContext
   if (!secret) throw ConfigError("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not; set both.");
   auto token = context.environment("AWS_SESSION_TOKEN");
   if (!token) token = context.environment("AWS_SECURITY_TOKEN");  // its older name
+  check_printable("AWS_ACCESS_KEY_ID", *key);
+  check_printable("AWS_SECRET_ACCESS_KEY", *secret);
+  check_printable("AWS_SESSION_TOKEN", token.value_or(""));
   return LoadedCredentials{{*key, *secret, token.value_or("")}, std::nullopt, "the environment"};
 }
 

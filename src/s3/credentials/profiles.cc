@@ -78,6 +78,8 @@ Profiles Profiles::load(const CredentialContext& context) {
         result.at(*profile).add(*config, section, false);
       } else if (const auto services = name_after(section.name, "services")) {
         result.services_[*services].add(*config, section, false);
+      } else {
+        result.others_.insert(section.name);
       }
     }
   }
@@ -94,6 +96,9 @@ const Profile* Profiles::find(std::string_view name) const {
 
 const Profile& Profiles::require(std::string_view name) const {
   if (const Profile* profile = find(name)) return *profile;
+  if (others_.contains(name))
+    throw ConfigError(fmt::format("There is no AWS profile '{0}' in {1} or {2}; write [profile {0}] instead of [{0}] there.",
+                                  name, credentials_path_, config_path_));
   std::vector<std::string_view> names;
   for (const auto& [known, profile] : profiles_) names.push_back(known);
   throw ConfigError(

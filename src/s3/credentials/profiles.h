@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,6 +59,7 @@ class Profiles {
   std::string credentials_path_, config_path_;
   std::map<std::string, Profile, std::less<>> profiles_;
   std::map<std::string, Profile, std::less<>> services_;
+  std::set<std::string, std::less<>> others_;  // sections of the config file that are no profiles, for a hint
 };
 
 // The profile in force: `option`, else AWS_PROFILE (or AWS_DEFAULT_PROFILE); nullopt: "default", if it
