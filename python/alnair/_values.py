@@ -176,7 +176,7 @@ def mode(value: Any, where: str) -> int:
         number = value
     else:
         raise wrong(where, expected, value)
-    if number & 0o700 != 0o700 or number > 0o7777:
+    if number & 0o700 != 0o700 or not 0 <= number <= 0o7777:
         raise ConfigError(f"{where}: expected {expected} (as a number 0o2770), not {value!r}")
     return number
 

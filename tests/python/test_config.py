@@ -274,6 +274,23 @@ def test_a_malformed_argument(source, argument, value, expected):
     assert refusal(**{"source": source, argument: value}) == f"{argument}: expected {expected}"
 
 
+@pytest.mark.parametrize("mode", [-1, -64, 0o10777, 0o77])
+def test_a_mode_that_is_none(source, mode):
+    expected = "spill_mode: expected an octal mode that gives the owner all, such as 0700 or 2770 (as a number 0o2770)"
+    assert refusal(source=source, spill_mode=mode) == f"{expected}, not {mode!r}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("version", "\udcff"), ("endpoint_url", "http://\udcff"), ("profile", "\udcff")],
+    ids=["version", "endpoint_url", "profile"],
+)
+def test_bytes_of_the_environment_that_are_no_text_are_refused_as_any_other_value(monkeypatch, argument, value):
+    monkeypatch.setenv(f"ALNAIR_{argument.upper()}", value)
+    with pytest.raises(alnair.Error):
+        AlnairJobDataset(source="s3://pets")
+
+
 def test_a_malformed_variable_is_named(source, monkeypatch):
     monkeypatch.setenv("ALNAIR_MAXMEMORY", "lots")
     expected = "ALNAIR_MAXMEMORY: expected a number of MiB (0: no limit) of at least 0, not 'lots'"
