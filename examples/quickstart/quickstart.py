@@ -93,7 +93,7 @@ class Progress:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="examples/quickstart/run")
+    parser = argparse.ArgumentParser(prog="examples/quickstart/run", allow_abbrev=False)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--epochs", type=int, default=3)
@@ -103,6 +103,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--region")
     parser.add_argument("--anonymous", action="store_true")
     options = parser.parse_args()
+    if options.epochs < 1 or options.workers < 0:
+        parser.error("expected --epochs of at least 1, and --workers of at least 0")
     if options.endpoint_url and not options.source:
         parser.error("--endpoint-url says where --source is; there is no --source")
     return options
@@ -137,9 +139,15 @@ def main(options: argparse.Namespace) -> int:
     except Exception as error:
         progress.clear()
         if isinstance(error, OSError) or type(error).__module__ == "alnair.errors":  # it says what to do
-            print(f"quickstart: {error}", file=sys.stderr)
+            print(f"quickstart: {in_short(error)}", file=sys.stderr)
             return 1
         raise
+
+
+def in_short(error: Exception) -> str:
+    """Its message. Where PyTorch has put it at the end of a worker's traceback, that end."""
+    text = str(error).rstrip()
+    return text.splitlines()[-1] if "\nTraceback " in text or "\nOriginal Traceback " in text else text
 
 
 def serve_fashion_mnist(stack: contextlib.ExitStack, share: float, progress: Progress) -> dict:

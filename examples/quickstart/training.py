@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import nn
 
 import alnair
@@ -43,9 +43,13 @@ class Images(AlnairJobDataset):
         return [self.data[key] for key in chosen], [number[class_of(key)] for key in chosen]
 
     def __getitem__(self, index):
-        with Image.open(io.BytesIO(self.get_data(index))) as image:
-            image = image.convert("L").resize((28, 28)) if self.small else image.convert("RGB").resize((64, 64))
-            pixels = numpy.asarray(image, dtype=numpy.float32) / 255 - 0.5
+        content = self.get_data(index)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                image = image.convert("L").resize((28, 28)) if self.small else image.convert("RGB").resize((64, 64))
+        except Exception as error:  # Pillow raises all kinds
+            raise OSError(f"{self.data[index].key} cannot be read as an image: {error}") from None
+        pixels = numpy.asarray(image, dtype=numpy.float32) / 255 - 0.5
         return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).copy()), self.get_target(index)
 
     def __len__(self):
@@ -94,8 +98,11 @@ def train(where: dict, cache_dir: Path, epochs: int, workers: int, progress) -> 
     if not len(training) or not len(test):
         raise SystemExit(f"There are not enough images in {where['source']} for training and test: seven are.")
 
-    with Image.open(io.BytesIO(training.get_data(0))) as image:
-        training.small = test.small = image.mode == "L" and image.size == (28, 28)
+    try:
+        with Image.open(io.BytesIO(training.get_data(0))) as image:
+            training.small = test.small = image.mode == "L" and image.size == (28, 28)
+    except UnidentifiedImageError:
+        pass  # training[0] names it
 
     def loader(dataset: Images, shuffle: bool) -> AlnairJobDataLoader:
         return AlnairJobDataLoader(dataset, batch_size=256, shuffle=shuffle, num_workers=workers)

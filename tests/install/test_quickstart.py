@@ -125,3 +125,11 @@ def test_your_own_images_are_read_from_your_own_server(home, own_bucket, monkeyp
 def test_help_needs_nothing():
     output = subprocess.run([RUN, "--help"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     assert output.returncode == 0 and "--endpoint-url" in output.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["--epochs"], ["train"], ["--fresh", "--end", "http://x"]])
+def test_what_cannot_be_right_is_said_before_anything_is_set_up(arguments):
+    started = time.monotonic()
+    output = subprocess.run([RUN, *arguments], env={"PATH": "/usr/bin:/bin", "HOME": "/dev/null"}, capture_output=True, text=True)
+    assert output.returncode == 2 and output.stderr.startswith("examples/quickstart/run: "), output
+    assert output.stderr.count("\n") == 1 and time.monotonic() - started < 5
