@@ -78,6 +78,14 @@ S3Verdict ReadCheck::check_version(const HttpResponse& response) const {
   return Accepted{};
 }
 
+// The answer is about an object of `size` bytes. Under the registered ETag, which check_version() has compared, that is
+// damage.
+S3Verdict ReadCheck::of_another_size(const HttpResponse& response, std::uint64_t size) const {
+  const std::string how = fmt::format("it had {} bytes and has {}", request_.object.size, size);
+  if (request_.object.etag.empty() || bare_etag(response.headers.find("etag").value_or("")).empty()) return changed(how);
+  return Damaged{how + " under the same ETag"};
+}
+
 S3Verdict ReadCheck::check_range(const HttpResponse& response) const {
   const auto range_text = response.headers.find("content-range");  // rclone sends parts with status 200
   const std::uint64_t got = response.body.size();
@@ -87,13 +95,13 @@ S3Verdict ReadCheck::check_range(const HttpResponse& response) const {
           "The server ignores Range: asked for a part of {}, it answered {} with all of it.", object_url_, response.status)));
     if (got == request_.length) return Accepted{};
     if (response.headers.find("content-length") == std::to_string(got))
-      return changed(fmt::format("it had {} bytes and has {}", request_.object.size, got));
+      return of_another_size(response, got);
     return Damaged{fmt::format("{} bytes came instead of {}", got, request_.length)};
   }
   const auto range = parse_content_range(*range_text);
   if (!range) return Damaged{"its Content-Range is malformed"};
   if (range->total && *range->total != request_.object.size)
-    return changed(fmt::format("it had {} bytes and has {}", request_.object.size, *range->total));
+    return of_another_size(response, *range->total);
   if (range->first != request_.offset || range->last + 1 != request_.offset + request_.length)
     return Damaged{fmt::format("bytes {} to {} came instead of {} to {}", range->first, range->last,
                                request_.offset, request_.offset + request_.length - 1)};

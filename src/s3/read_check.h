@@ -33,6 +33,7 @@ class ReadCheck {
 
  private:
   S3Verdict check_version(const HttpResponse& response) const;
+  S3Verdict of_another_size(const HttpResponse& response, std::uint64_t size) const;
   S3Verdict check_range(const HttpResponse& response) const;
   S3Verdict check_bytes(const HttpResponse& response);
   std::exception_ptr changed(const std::string& how) const;

@@ -159,6 +159,20 @@ TEST_F(S3Faults, FetchesDamagedBytesAgain) {
   EXPECT_EQ(metrics().value(Counter::kS3Mismatches), mismatches + 1);
 }
 
+TEST_F(S3Faults, FetchesAgainWhatHasAnotherLengthUnderTheSameETag) {
+  for (const std::size_t length : {std::size_t{0}, bytes_.size() - 1, bytes_.size() + 1}) {
+    s3_.put("dir/k", {.bytes = bytes_, .etag = "no-md5-1", .headers = {}});
+    object_.etag = "no-md5-1";
+    const int retries = s3_.retries();
+    std::atomic<bool> first{true};
+    s3_.set_fault([&](const FakeS3::Asked& asked, Reply& reply) {
+      if (asked.kind == FakeS3::Kind::kGet && first.exchange(false)) reply.body.resize(length, 'x');
+    });
+    EXPECT_EQ(read(), bytes_);
+    EXPECT_EQ(s3_.retries(), retries + 1) << length;
+  }
+}
+
 TEST_F(S3Faults, StopsToTakeETagsForMd5WhenTwoBodiesAgree) {
   const std::string etag = "0123456789abcdef0123456789abcdef";  // as with KMS
   s3_.put("k1", {.bytes = "one", .etag = etag, .headers = {}});
