@@ -61,6 +61,20 @@ def test_the_example_builds_against_the_installed_library(prefix, objects, tmp_p
     assert "3 objects" in output
 
 
+def test_a_project_around_it_keeps_its_own_settings(tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(f"""
+        cmake_minimum_required(VERSION 3.22)
+        project(around LANGUAGES CXX)
+        add_subdirectory("{ROOT}" alnair)
+        if(NOT TARGET alnair::alnair OR CMAKE_BUILD_TYPE OR CMAKE_CXX_STANDARD OR TARGET alnair_core_tests)
+          message(FATAL_ERROR "build type '${{CMAKE_BUILD_TYPE}}', C++ '${{CMAKE_CXX_STANDARD}}'")
+        endif()
+    """)
+    run("cmake", "-S", tmp_path, "-B", tmp_path / "a build", "-G", "Ninja")
+    assert "CMAKE_BUILD_TYPE:STRING=\n" in (tmp_path / "a build" / "CMakeCache.txt").read_text()
+    assert "-O2" in (tmp_path / "a build" / "build.ninja").read_text()
+
+
 def test_another_minor_version_is_refused(prefix, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.22)\nproject(other LANGUAGES CXX)\nfind_package(alnair 0.99 CONFIG REQUIRED)\n")
