@@ -1,7 +1,12 @@
 #include "s3/credentials/chain.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <cstdlib>
+#include <thread>
 
 #include "alnair/core/error.h"
 #include "s3/credential_world.h"
@@ -364,6 +369,25 @@ TEST(CredentialProcess, IsKilledWithItsChildrenWhenItTakesTooLong) {
 TEST(CredentialProcess, IsKilledWhenTheWaitIsInterrupted) {
   struct Stop {};
   EXPECT_THROW(run_credential_process("sleep 1000", "f", [] { throw Stop(); }), Stop);
+}
+
+TEST(CredentialProcess, EndsWithTheProcessThatWaitsForIt) {
+  int alive[2];  // whoever lives has the end that is written to
+  ASSERT_EQ(pipe(alive), 0);
+  const pid_t program = fork();
+  if (program == 0) {
+    close(alive[0]);
+    std::thread([] { process_failure("sleep 1000 | cat"); }).detach();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    std::exit(0);
+  }
+  close(alive[1]);
+  int status = 0;
+  EXPECT_EQ(waitpid(program, &status, 0), program);
+  pollfd ended{alive[0], POLLIN, 0};
+  EXPECT_EQ(poll(&ended, 1, 20'000), 1);
+  EXPECT_TRUE(ended.revents & POLLHUP);
+  close(alive[0]);
 }
 
 TEST(CredentialChain, NamesTheWayOutOfSso) {

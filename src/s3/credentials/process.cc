@@ -8,11 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "alnair/core/error.h"
+#include "core/end_at_exit.h"
 #include "s3/xml.h"
 
 extern char** environ;
@@ -27,7 +30,8 @@ constexpr std::chrono::milliseconds kPollInterval{100};
   throw ConfigError(fmt::format("{}: the credential_process {}.", position, what));
 }
 
-// A child in a process group of its own, killed with all its children at the end of the scope.
+// A child in a process group of its own, killed with all its children at the end of the scope, or of this process: no
+// Ctrl-C reaches that group.
 class Child {
  public:
   Child(const std::string& command, const std::string& position) {
@@ -60,6 +64,7 @@ class Child {
       close(output_);
       fail(position, fmt::format("cannot be started: {}", std::strerror(error)));
     }
+    group_->store(pid_);
   }
   ~Child() {
     close(output_);
@@ -83,12 +88,17 @@ class Child {
     do result = waitpid(pid_, &status, flags);
     while (result < 0 && errno == EINTR);
     if (result == 0) return std::nullopt;
+    group_->store(0);
     pid_ = -1;
     return result < 0 ? 0 : status;  // the program reaps children itself: the output must speak
   }
 
   pid_t pid_ = -1;
   int output_ = -1;
+  const std::shared_ptr<std::atomic<pid_t>> group_ = std::make_shared<std::atomic<pid_t>>(0);
+  const EndAtExit end_{[group = group_] {
+    if (const pid_t pid = group->load(); pid > 0) kill(-pid, SIGKILL);
+  }};
 };
 
 std::string string_field(const nlohmann::json& object, const char* name) {
