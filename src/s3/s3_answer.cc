@@ -211,6 +211,8 @@ std::exception_ptr error_of(const HttpResponse& response, const S3Answer& answer
   if (code == "NoSuchBucket")
     return make<NotFoundError>("Bucket '{}' does not exist ({}). Check its name and endpoint_url.",
                                asked.bucket, text);
+  if (code == "InvalidBucketName")
+    return make<ConfigError>("'{}' is no bucket's name there ({}). Check source and endpoint_url.", asked.bucket, text);
   if (answer.next == S3Next::kOtherRegion && !answer.location.empty())
     return make<ConfigError>(
         "The request for {} was redirected to {}, which leads in a circle or away from TLS ({}). Check endpoint_url "

@@ -249,6 +249,11 @@ TEST_F(S3Faults, SaysThatABucketDoesNotExist) {
   EXPECT_THAT(message_of<NotFoundError>([&] { read_all(*source, object_); }), expected);
 }
 
+TEST_F(S3Faults, SaysThatNoBucketMayHaveThatName) {
+  s3_.set_fault([](const FakeS3::Asked&, Reply& reply) { reply = FakeS3::error(400, "InvalidBucketName"); });
+  EXPECT_THAT(message_of<ConfigError>([&] { testing::list_all(*open(), {""}); }), HasSubstr("'bucket' is no bucket's name"));
+}
+
 struct Refusal {
   int status;
   const char* code;
