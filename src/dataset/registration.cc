@@ -80,7 +80,12 @@ void open_version(Node& node, const ObjectSource& source, const DatasetOptions& 
 // The newest version: by listing, or without refresh the newest that is known here.
 void open_newest(Node& node, ObjectSource& source, const DatasetOptions& options, const std::vector<std::string>& scope,
                  const ListProgress& progress, const Interrupt& interrupt, Registration& result) {
-  const auto newest = node.catalog == nullptr ? std::nullopt : node.catalog->newest_manifest(result.dataset);
+  std::optional<ManifestRecord> newest;
+  try {
+    if (node.catalog != nullptr) newest = node.catalog->newest_manifest(result.dataset);
+  } catch (const CacheError&) {  // a full disk, say: listing does without, and keep_manifest() tells
+    if (!options.refresh) throw;
+  }
   if (!options.refresh) {
     if (newest) result.manifest = open_known(node, newest->version);
     if (result.manifest == nullptr)
@@ -131,7 +136,10 @@ Registration register_dataset(Node& node, ObjectSource& source, const DatasetOpt
   const RunRecord record(node, options.run, result.dataset);
   const auto open_recorded = [&] {
     const std::string version = record.version();
-    if (!version.empty()) result.manifest = open_known(node, version);
+    try {
+      if (!version.empty()) result.manifest = open_known(node, version);
+    } catch (const CacheError&) {  // what cannot be read is listed
+    }
     return result.manifest != nullptr;
   };
   if (open_recorded()) return result;

@@ -1,8 +1,10 @@
 """Whatever becomes of the cache's directories, samples are right, or an error says what is wrong."""
 
+import contextlib
 import os
 import pickle
 import shutil
+import subprocess
 
 import alnair
 import pytest
@@ -53,6 +55,39 @@ def test_a_file_in_the_place_of_a_directory_is_named(source, tmp_path, which):
     with pytest.raises(alnair.CacheError, match=f"^the cache directory {tmp_path / 'file'} is not a directory$"):
         AlnairJobDataset(source=source, **{which: tmp_path / "file"})
     assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+def test_a_catalog_that_cannot_be_opened_is_done_without(source, tmp_path, caplog):
+    (tmp_path / "cache" / "catalog.sqlite").mkdir(parents=True)
+    (tmp_path / "cache").chmod(0o700)
+    assert list(AlnairJobDataset(source=source)) == EXPECTED
+    assert "the manifest could not be kept: The catalog" in caplog.text
+    with pytest.raises(alnair.CacheError, match="fails while a dataset is looked up"):
+        AlnairJobDataset(source=source, refresh="never")
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system without a free byte."""
+    where = tmp_path / "full"
+    where.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "full", where], capture_output=True).returncode != 0:
+        pytest.skip("nothing may be mounted here")
+    try:
+        (where / "cache").mkdir(mode=0o700)
+        with contextlib.suppress(OSError), open(where / "fill", "wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        yield where
+    finally:
+        subprocess.run(["umount", "-l", where], check=True)
+
+
+@pytest.mark.parametrize("which", ["cache_dir", "memory_dir"])
+def test_a_disk_without_a_free_byte_costs_no_sample(source, full_disk, which):
+    dataset = AlnairJobDataset(source=source, **{which: full_disk / "cache"})
+    assert list(dataset) == EXPECTED
+    assert list(dataset) == EXPECTED
 
 
 def test_a_spawned_worker_reads_though_no_manifest_could_be_kept(source, folder):
