@@ -264,6 +264,8 @@ class AlnairJobDataset(_Base[Any]):
 
     def mload(self, chunks: Iterable[Any]) -> List[bytes]:
         """The bytes of many objects (a window, or handles or keys), fetched in parallel."""
+        if isinstance(chunks, (str, bytes, Handle)):
+            raise OptionTypeError(f"mload() takes a window, or several handles or keys, not one {type(chunks).__name__}")
         items = range(chunks.start, chunks.stop) if isinstance(chunks, Window) else chunks
         items = (item["key"] if isinstance(item, dict) else item for item in items)
         return self._alnair.source.read_all([i if isinstance(i, int) else self._find(i, "mload")[1] for i in items])

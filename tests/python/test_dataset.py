@@ -185,6 +185,9 @@ def test_mload_reads_windows_handles_and_keys_in_their_order(source):
     assert dataset.mload([dataset.data[KEYS[3]], KEYS[1]]) == [content_of(KEYS[3]), content_of(KEYS[1])]
     with pytest.raises(KeyError, match="nothing"):
         dataset.mload(["nothing"])
+    for one in KEYS[0], dataset.data[KEYS[0]], b"abc":
+        with pytest.raises(TypeError, match=r"^mload\(\) takes a window, or several handles or keys, not one (str|Handle|bytes)$"):
+            dataset.mload(one)
 
 
 def test_a_handle_knows_its_key_and_size_and_reads_itself_when_used(source):
