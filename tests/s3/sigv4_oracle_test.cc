@@ -27,17 +27,18 @@ void check_headers(const json& expected, const SigningRequest& request, const S3
                    const std::string& region, SigningTime time, SigningKeyCache& keys) {
   const std::vector<Header> added = sign_headers(request, credentials, region, time, keys);
   ASSERT_EQ(added.back().name, "Authorization");
-  EXPECT_EQ(added.back().value, expected["authorization"]);
+  EXPECT_EQ(added.back().value, expected["authorization"].get<std::string>());
 
   std::vector<Header> headers(request.headers.begin(), request.headers.end());
   headers.insert(headers.end(), added.begin(), added.end() - 1);
   SigningRequest complete = request;
   complete.headers = headers;
   const CanonicalRequest canonical = canonical_request(complete);
-  EXPECT_EQ(canonical.text, expected["canonical_request"]);
+  EXPECT_EQ(canonical.text, expected["canonical_request"].get<std::string>());
   const std::string text = string_to_sign(time, credential_scope(time, region), canonical.text);
-  EXPECT_EQ(text, expected["string_to_sign"]);
-  EXPECT_EQ(signature(signing_key(credentials.secret_access_key, time, region), text), expected["signature"]);
+  EXPECT_EQ(text, expected["string_to_sign"].get<std::string>());
+  EXPECT_EQ(signature(signing_key(credentials.secret_access_key, time, region), text),
+            expected["signature"].get<std::string>());
 }
 
 void check(const json& expected, SigningKeyCache& keys) {
