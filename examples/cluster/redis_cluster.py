@@ -42,14 +42,15 @@ class RedisCluster:
         return self._ports[0]
 
     def _start(self) -> bool:
-        self._ports = random.sample(range(20_000, 30_000), 2 * MASTERS)
+        # A server's bus is 10,000 above its port: below the ports that the kernel gives to clients.
+        self._ports = random.sample(range(20_000, 22_000), 2 * MASTERS)
         self._servers: List[subprocess.Popen] = []
-        for port, bus in zip(self._ports, random.sample(range(30_000, 32_000), 2 * MASTERS)):
+        for port in self._ports:
             folder = self._directory / str(port)
             folder.mkdir(parents=True, exist_ok=True)
             self._servers.append(subprocess.Popen(
-                ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-port",
-                 str(bus), "--cluster-node-timeout", "2000", "--dir", str(folder), "--save", "", "--appendonly", "no",
+                ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes",
+                 "--cluster-node-timeout", "2000", "--dir", str(folder), "--save", "", "--appendonly", "no",
                  "--maxmemory", "256mb", "--maxmemory-policy", "noeviction"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent))
         return all(self._eventually(lambda: self._ask(port, "PING") == "PONG") for port in self._ports)
