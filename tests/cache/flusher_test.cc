@@ -242,6 +242,7 @@ TEST_F(FlusherTest, AFullRedisThatRefusesLeasesIsFlushedAllTheSame) {
 }
 
 TEST_F(FlusherTest, ThePolicySaysWhatGoesFirstAndWhatIsReadLaterMovesOn) {
+  if (testing::is_redis_6()) GTEST_SKIP() << "Redis 6 cannot be told that a chunk was used: docs/cluster.md";
   const auto one = node(1);
   const auto chunks = make_chunks(4, 10'000, 1), dirty = make_chunks(1, 10'000, 2);
   const auto hashes = hashes_of(chunks);
@@ -282,7 +283,8 @@ TEST_F(FlusherTest, NothingIsToldOfWhatWasReadWhileNothingMayBeEvicted) {
 }
 
 TEST_F(FlusherTest, TheUserThatTheDocumentationNamesWillDo) {
-  server_.command({"ACL", "SETUSER", "job", "on", ">secret", "resetchannels", "~test:default:*", "-@all", "+info", "+get", "+set",
+  if (testing::is_redis_6()) GTEST_SKIP() << "Redis 6 cannot be told that a chunk was used: docs/cluster.md";
+  server_.command({"ACL", "SETUSER", "job", "on", ">secret", "~test:default:*", "-@all", "+info", "+get", "+set",
                    "+del", "+exists", "+hmget", "+hset", "+hget", "+hdel", "+hkeys", "+time", "+eval", "+evalsha",
                    "+scan", "+pttl", "+getrange", "+pexpireat", "+persist"});
   const auto one = std::make_unique<FlusherNode>("redis://job:secret@" + server_.address() + "?mode=standalone", root_ / "nfs",

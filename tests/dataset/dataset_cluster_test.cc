@@ -187,6 +187,7 @@ TEST_F(DatasetClusterNodes, BytesPlantedInTheSharedDirectoryAreCountedAndFetched
 // On a cluster of three masters: what the loop has read goes first, and what it will read next stays, in the eyes of Redis. One node's
 // process has the flusher, another one's only reads.
 TEST_F(DatasetClusterNodes, TheOrderOfTheLoopDecidesWhatRedisEvictsFirst) {
+  if (testing::is_redis_6()) GTEST_SKIP() << "Redis 6 cannot be told that a chunk was used: docs/cluster.md";
   RedisCluster redis{{.arguments = {"--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl"}}};
   const RedisKeys keys("alnair", "default");
   std::vector<std::string> names;
@@ -301,7 +302,7 @@ TEST_F(DatasetClusterNodes, NodesThatAreKilledCostWhatTheyHadNotPassedOnAndLeave
 // The rules that docs/cluster.md gives for a job's user.
 TEST_F(DatasetClusterNodes, AUserWithNoMoreThanTheDocumentedRightsWillDo) {
   RedisServer redis;
-  redis.command({"ACL", "SETUSER", "job", "on", ">secret", "resetchannels", "~alnair:default:*", "-@all", "+info", "+get", "+set",
+  redis.command({"ACL", "SETUSER", "job", "on", ">secret", "~alnair:default:*", "-@all", "+info", "+get", "+set",
                  "+del", "+exists", "+hmget", "+hset", "+hget", "+hdel", "+hkeys", "+time", "+eval", "+evalsha"});
   const std::string url = "redis://job:secret@" + redis.address() + "?mode=standalone";
   const auto before = stats();

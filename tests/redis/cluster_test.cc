@@ -91,14 +91,16 @@ TEST(RedisCluster, SlotsMoveWhileAJobReads) {
   });
   int rounds = 0;
   do {
-    const Read read = read_all(*redis, kCount);
-    EXPECT_EQ(read.good, kCount) << read.message;
+    Read read = read_all(*redis, kCount);
+    // For a moment two nodes of Redis 6 may each say that the other one has the slot.
+    EXPECT_EQ(read.good + (testing::is_redis_6() ? read.failed[Failure::kUnavailable] : 0), kCount) << read.message;
     ++rounds;
   } while (!moved || rounds < 3);
   mover.join();
   EXPECT_EQ(problem, "");
   EXPECT_EQ(read_all(*redis, kCount).good, kCount);
 
+  if (testing::is_redis_6()) return;  // it counts no errors
   // One whose map is old: many of its commands are redirected, and it asks for a new map once for all of them.
   const auto sum = [&](const std::string& section, const std::string& name) {
     return counted(cluster.server(0), section, name) + counted(cluster.server(1), section, name) +
@@ -117,7 +119,7 @@ TEST(RedisCluster, SlotsMoveWhileAJobReads) {
 // docs/redis.md gives the client, and those of the commands that are run here.
 TEST(RedisCluster, AskIsFollowedForOneCommandOnly) {
   RedisCluster cluster;
-  cluster.on_masters({"ACL", "SETUSER", "job", "on", ">secret", "~alnair:default:*", "resetchannels", "-@all",
+  cluster.on_masters({"ACL", "SETUSER", "job", "on", ">secret", "~alnair:default:*", "-@all",
                       "+cluster|shards", "+cluster|slots", "+asking", "+info", "+get", "+set", "+mget"});
   const auto redis = open("redis://job:secret@" + cluster.url().substr(8));
   fill(*redis, 100);
@@ -132,12 +134,17 @@ TEST(RedisCluster, AskIsFollowedForOneCommandOnly) {
       {"MIGRATE", "127.0.0.1", std::to_string(cluster.server(1).port()), key_of(key), "0", "5000"});
   EXPECT_EQ(read_all(*redis, 100).good, 100);
   EXPECT_EQ(read_all(*redis, 100).good, 100);
-  EXPECT_EQ(errors_of(cluster.server(0), "ASK"), 2) << "the slot's owner is asked first each time";
+  const bool counts_errors = !testing::is_redis_6();
+  if (counts_errors) {
+    EXPECT_EQ(errors_of(cluster.server(0), "ASK"), 2) << "the slot's owner is asked first each time";
+  }
   // A command with keys on both sides must wait until they are on one: here, for longer than the client tries.
   const Result both = redis->call({.args = {"MGET", key_of(key), "alnair:default:{" + key_of(key) + "}"}});
   EXPECT_EQ(both.failure, Failure::kUnavailable);
   EXPECT_THAT(both.message, HasSubstr("TRYAGAIN"));
-  EXPECT_GT(errors_of(cluster.server(1), "TRYAGAIN"), 1) << "it was tried again";
+  if (counts_errors) {
+    EXPECT_GT(errors_of(cluster.server(1), "TRYAGAIN"), 1) << "it was tried again";
+  }
 }
 
 TEST(RedisCluster, AReplicaTakesTheDeadMastersPlace) {
@@ -211,8 +218,8 @@ TEST(RedisCluster, ANodeThatComesBackEmptyHasMisses) {
 
 TEST(RedisCluster, ReplicasAreReadWhileTheirMasterIsGone) {
   RedisCluster cluster({.replicas = 1, .node_timeout_ms = 60'000});  // nobody takes over
-  cluster.on_masters({"ACL", "SETUSER", "job", "on", ">secret", "~*", "-@all", "+cluster|shards", "+get", "+readonly"});
-  cluster.server(3).command({"ACL", "SETUSER", "job", "on", ">secret", "~*", "-@all", "+cluster|shards", "+get", "+readonly"});
+  cluster.on_masters({"ACL", "SETUSER", "job", "on", ">secret", "~*", "-@all", "+cluster|shards", "+cluster|slots", "+get", "+readonly"});
+  cluster.server(3).command({"ACL", "SETUSER", "job", "on", ">secret", "~*", "-@all", "+cluster|shards", "+cluster|slots", "+get", "+readonly"});
   const auto redis = open(cluster.url()), job = open("redis://job:secret@" + cluster.server(1).address());
   constexpr int kCount = 300;
   fill(*redis, kCount);
@@ -252,7 +259,9 @@ TEST(RedisCluster, AFrozenNodeCostsOneStall) {
 
 TEST(RedisCluster, UncoveredSlotsAreNamed) {
   RedisCluster cluster({.arguments = {"--cluster-require-full-coverage", "no"}});
-  for (int i = 0; i < 3; ++i) cluster.server(i).command({"CLUSTER", "DELSLOTSRANGE", "100", "199"});
+  std::vector<std::string> remove = {"CLUSTER", "DELSLOTS"};
+  for (int slot = 100; slot < 200; ++slot) remove.push_back(std::to_string(slot));
+  for (int i = 0; i < 3; ++i) cluster.server(i).command(remove);
   const auto redis = open(cluster.server(1).url());
   EXPECT_TRUE(eventually([&] {
     try {
@@ -276,7 +285,7 @@ TEST(RedisCluster, AUserWhoMayNotSeeTheMapIsToldSo) {
     open("redis://job:secret@" + cluster.server(0).address())->check();
     FAIL() << "no error";
   } catch (const AccessError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("'cluster|slots' command"));
+    EXPECT_THAT(error.what(), HasSubstr(testing::is_redis_6() ? "'cluster' command" : "'cluster|slots' command"));
   }
 }
 

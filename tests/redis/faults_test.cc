@@ -223,6 +223,7 @@ TEST(RedisTrouble, AServerWithoutMemorySaysSoAndGoesOnReading) {
 }
 
 TEST(RedisTrouble, AServerThatLoadsIsLeftAloneForAWhile) {
+  if (testing::is_redis_6()) GTEST_SKIP() << "Redis 6 cannot be made to load slowly and to answer meanwhile";
   RedisServer server;
   std::vector<std::string> mset{"MSET"};
   for (int i = 0; i < 3'000; ++i) mset.insert(mset.end(), {fmt::format("key {}", i), std::string(3'000, 'x')});

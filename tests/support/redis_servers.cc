@@ -115,7 +115,10 @@ std::string valkey_server() {
   return named == nullptr || access(named, X_OK) != 0 ? "" : named;
 }
 
-RedisServer::RedisServer(const RedisConfig& config) : config_(config) {
+// There DEBUG is everybody's, and the port of a cluster's bus cannot be chosen: it is 10,000 above the other.
+bool is_redis_6(const std::string& program) { return output_of(program + " --version").find(" v=6.") != std::string::npos; }
+
+RedisServer::RedisServer(const RedisConfig& config) : config_(config), redis_6_(is_redis_6(config.program)) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     port_ = server_port();
     tls_port_ = config_.tls != nullptr ? server_port() : 0;
@@ -147,16 +150,15 @@ bool RedisServer::start() {
                                      "no",
                                      "--loglevel",
                                      "warning",
-                                     "--enable-debug-command",
-                                     "yes",
                                      "--repl-diskless-sync-delay",
                                      "0"});
   const auto add = [&](const std::vector<std::string>& more) {
     arguments.insert(arguments.end(), more.begin(), more.end());
   };
+  if (!redis_6_) add({"--enable-debug-command", "yes"});
   if (config_.cluster)
-    add({"--cluster-enabled", "yes", "--cluster-config-file", fmt::format("nodes-{}.conf", port_), "--cluster-port",
-         std::to_string(bus_port_)});
+    add({"--cluster-enabled", "yes", "--cluster-config-file", fmt::format("nodes-{}.conf", port_)});
+  if (config_.cluster && !redis_6_) add({"--cluster-port", std::to_string(bus_port_)});
   if (config_.tls != nullptr)
     add({"--tls-port", std::to_string(tls_port_), "--tls-cert-file", config_.tls->certificate(), "--tls-key-file",
          config_.tls->key(), "--tls-ca-cert-file", config_.tls->ca(), "--tls-auth-clients", "no"});
@@ -204,7 +206,9 @@ RedisCluster::RedisCluster(const ClusterConfig& config) : masters_(config.master
   };
   for (int i = 0; i < config.masters; ++i) {
     const int first = 16384 * i / config.masters, last = 16384 * (i + 1) / config.masters - 1;
-    checked(server(i).command({"CLUSTER", "ADDSLOTSRANGE", std::to_string(first), std::to_string(last)}));
+    std::vector<std::string> slots = {"CLUSTER", "ADDSLOTS"};  // Redis 6 has no ADDSLOTSRANGE
+    for (int slot = first; slot <= last; ++slot) slots.push_back(std::to_string(slot));
+    checked(server(i).command(slots));
   }
   for (int i = 0; i < size(); ++i) checked(server(i).command({"CLUSTER", "SET-CONFIG-EPOCH", std::to_string(i + 1)}));
   for (int i = 1; i < size(); ++i)

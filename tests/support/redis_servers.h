@@ -40,6 +40,9 @@ std::string valkey_server();
 // Likewise ALNAIR_TEST_ENVOY.
 std::string envoy_program();
 
+// Of Ubuntu 22.04, where some tests of what Redis 7 brought have nothing to try.
+bool is_redis_6(const std::string& program = "redis-server");
+
 // Where a server runs: its address, and the command that takes it there (support/private_network.h).
 struct RedisPlace {
   std::string host = "127.0.0.1";
@@ -80,6 +83,7 @@ class RedisServer {
   bool start();
 
   const RedisConfig config_;
+  const bool redis_6_;
   TemporaryDirectory directory_;
   int port_ = 0, tls_port_ = 0, bus_port_ = 0;
   std::optional<ChildProcess> process_;

@@ -9,6 +9,7 @@ They keep everything in memory and a throw-away directory, and end with the bloc
 
 import contextlib
 import ctypes
+import functools
 import random
 import shutil
 import signal
@@ -65,6 +66,12 @@ def _read_reply(stream):
     return None if rest == b"-1" else [_read_reply(stream) for _ in range(int(rest))]
 
 
+@functools.lru_cache(maxsize=None)
+def is_redis_6() -> bool:
+    """There DEBUG is everybody's, and the port of a cluster's bus cannot be chosen: it is 10,000 above the other."""
+    return " v=6." in subprocess.run(["redis-server", "--version"], capture_output=True, text=True).stdout
+
+
 class RedisServer:
     """One server. `arguments` are more of its command line: "--maxmemory", "10mb"."""
 
@@ -73,7 +80,8 @@ class RedisServer:
         base = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self._directory = Path(tempfile.mkdtemp(prefix="alnair-test-redis-", dir=base))
         for _ in range(_ATTEMPTS):
-            self.port, self.bus_port = server_port(), server_port()
+            self.port = server_port()
+            self.bus_port = self.port + 10_000 if is_redis_6() else server_port()
             if self._start():
                 return
         log = (self._directory / "log").read_text()
@@ -94,11 +102,13 @@ class RedisServer:
 
     def _start(self) -> bool:
         command = ["redis-server", "--port", str(self.port), "--bind", self._host, "--dir", str(self._directory), "--protected-mode", "no",
-                   "--save", "", "--appendonly", "no", "--loglevel", "warning", "--enable-debug-command", "yes",
+                   "--save", "", "--appendonly", "no", "--loglevel", "warning",
                    "--repl-diskless-sync-delay", "0"]  # fmt: skip
+        if not is_redis_6():
+            command += ["--enable-debug-command", "yes"]
         if self._cluster:
-            command += ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-                        "--cluster-port", str(self.bus_port)]  # fmt: skip
+            command += ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]
+            command += [] if is_redis_6() else ["--cluster-port", str(self.bus_port)]
         with open(self._directory / "log", "ab") as log:
             self._process = subprocess.Popen([*command, *self._arguments], preexec_fn=die_with_parent,
                                              stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # fmt: skip
@@ -159,8 +169,8 @@ class RedisCluster:
                 timeout = ("--cluster-node-timeout", str(node_timeout_ms))
                 self.servers.append(RedisServer(*timeout, *arguments, cluster=True, host=host))
             for i in range(masters):
-                first, last = 16384 * i // masters, 16384 * (i + 1) // masters - 1
-                self.servers[i].command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                slots = range(16384 * i // masters, 16384 * (i + 1) // masters)
+                self.servers[i].command("CLUSTER", "ADDSLOTS", *slots)  # Redis 6 has no ADDSLOTSRANGE
             for i, server in enumerate(self.servers):
                 server.command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             for server in self.servers[1:]:
