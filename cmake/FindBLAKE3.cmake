@@ -1,7 +1,7 @@
 # BLAKE3's official C implementation, as BLAKE3::blake3.
 #
-# libblake3-dev where the distribution has it; else the C sources, with their SIMD assembly, that Debian 12 and
-# Ubuntu 22.04 install with librust-blake3-dev.
+# libblake3-dev where the distribution has it; else the C sources, with their SIMD assembly, that librust-blake3-dev
+# installs (in Debian 12 and 13, and in Ubuntu 22.04).
 find_package(PkgConfig QUIET)
 if(PkgConfig_FOUND)
   pkg_check_modules(PC_BLAKE3 QUIET IMPORTED_TARGET libblake3)
@@ -18,7 +18,7 @@ else()
 endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(BLAKE3 REQUIRED_VARS BLAKE3_SOURCE
-  REASON_FAILURE_MESSAGE "install libblake3-dev, or librust-blake3-dev (Debian 12, Ubuntu 22.04)")
+  REASON_FAILURE_MESSAGE "install libblake3-dev or, where there is none, librust-blake3-dev")
 if(BLAKE3_FOUND AND NOT TARGET BLAKE3::blake3)
   set(_blake3 ${BLAKE3_SOURCE}/blake3.c ${BLAKE3_SOURCE}/blake3_dispatch.c ${BLAKE3_SOURCE}/blake3_portable.c)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
