@@ -18,13 +18,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 import servers
 from measure import machine, table, targets
 
 PROGRAMS = Path(__file__).parents[2] / "build/bench-cpp/bench"
 DELAY = 0.030
+WARM_UP = 0.5  # seconds
 
 
 class Size(NamedTuple):
@@ -84,54 +85,58 @@ def s3torchconnector_reader(endpoint: str, bucket: str, _: int):
     return read
 
 
-def obstore_reads(endpoint: str, bucket: str, workers: int, reads, seconds: float) -> list:
+def obstore_phases(endpoint: str, bucket: str, workers: int, reads) -> Callable[[float], list]:
     import obstore
 
     store = obstore.store.S3Store(bucket, endpoint=endpoint, region="us-east-1", virtual_hosted_style_request=False,
                                   client_options={"allow_http": True})  # fmt: skip
-    total = [0, 0]
+    loop = asyncio.new_event_loop()
 
     async def work(end):
+        done = received = 0
         while time.perf_counter() < end:
             key, offset, length = next(reads)
             if length:
                 body = await obstore.get_range_async(store, key, start=offset, length=length)
             else:
                 body = await (await obstore.get_async(store, key)).bytes_async()
-            total[0] += 1
-            total[1] += len(body)
+            done += 1
+            received += len(body)
+        return done, received
 
-    async def run():
-        end = time.perf_counter() + seconds
-        await asyncio.gather(*(work(end) for _ in range(workers)))
+    async def all_work(end):
+        return await asyncio.gather(*(work(end) for _ in range(workers)))
 
-    asyncio.run(run())
-    return total
+    return lambda seconds: loop.run_until_complete(all_work(time.perf_counter() + seconds))
+
+
+def threaded_phases(read, workers: int, reads) -> Callable[[float], list]:
+    lock, pool = threading.Lock(), concurrent.futures.ThreadPoolExecutor(workers)
+
+    def work(end):
+        done = received = 0
+        while time.perf_counter() < end:
+            with lock:
+                which = next(reads)
+            received += read(*which)
+            done += 1
+        return done, received
+
+    return lambda seconds: list(pool.map(work, [time.perf_counter() + seconds] * workers))
 
 
 def peer(name: str, endpoint: str, size: Size, workers: int, seconds: float) -> None:
-    """One peer, in a process of its own: prints a line of JSON."""
+    """One peer, in a process of its own: prints a line of JSON. Imports, threads and first connections are not in it."""
     offsets = range(0, size.bytes, size.part) if size.part else [0]
     reads = itertools.cycle([(str(i), offset, size.part) for i in range(size.objects) for offset in offsets])
-    begin, cpu = time.perf_counter(), time.process_time()
     if name == "obstore":
-        done, received = obstore_reads(endpoint, size.bucket, workers, reads, seconds)
+        phase = obstore_phases(endpoint, size.bucket, workers, reads)
     else:
         reader = {"boto3": boto3_reader, "s3torchconnector": s3torchconnector_reader}[name]
-        read, lock = reader(endpoint, size.bucket, workers), threading.Lock()
-
-        def work(end):
-            done = received = 0
-            while time.perf_counter() < end:
-                with lock:
-                    which = next(reads)
-                received += read(*which)
-                done += 1
-            return done, received
-
-        end = time.perf_counter() + seconds
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            done, received = map(sum, zip(*pool.map(work, [end] * workers)))
+        phase = threaded_phases(reader(endpoint, size.bucket, workers), workers, reads)
+    phase(WARM_UP)
+    begin, cpu = time.perf_counter(), time.process_time()
+    done, received = map(sum, zip(*phase(seconds)))
     result = {"reads": done, "bytes": received, "errors": 0, "wall": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
     print(json.dumps(result))
 
