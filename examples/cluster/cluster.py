@@ -32,8 +32,8 @@ class Node:
         environment = {**environment, "ALNAIR_CACHE_DIR": str(home / name), "ALNAIR_MEMORY_DIR": str(memory / name),
                        "ALNAIR_MEMORY_LIMIT": "64MiB", "ALNAIR_DISK_LIMIT": "64MiB",
                        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "quickstart"), os.environ.get("PYTHONPATH", "")])}
-        self.process = subprocess.Popen([sys.executable, HERE / "node.py", json.dumps(options)], env=environment, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=object_store.die_with_parent)
+        self.process = object_store.start([sys.executable, HERE / "node.py", json.dumps(options)], env=environment, text=True,
+                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
 
     def begin(self) -> None:

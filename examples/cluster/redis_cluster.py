@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import List
 
-from object_store import die_with_parent
+from object_store import start
 
 MASTERS = 3
 
@@ -48,11 +48,11 @@ class RedisCluster:
         for port in self._ports:
             folder = self._directory / str(port)
             folder.mkdir(parents=True, exist_ok=True)
-            self._servers.append(subprocess.Popen(
+            self._servers.append(start(
                 ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes",
                  "--cluster-node-timeout", "2000", "--dir", str(folder), "--save", "", "--appendonly", "no",
                  "--maxmemory", "256mb", "--maxmemory-policy", "noeviction"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent))
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         return all(self._eventually(lambda: self._ask(port, "PING") == "PONG") for port in self._ports)
 
     def _join(self) -> bool:

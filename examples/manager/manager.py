@@ -35,9 +35,8 @@ class Manager:
 
     def __enter__(self) -> "Manager":
         with open(self._log, "w") as log:
-            self._server = subprocess.Popen([self.program, "serve"], env={**self.environment, **self._settings}, text=True,
-                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                                            preexec_fn=object_store.die_with_parent)
+            self._server = object_store.start([self.program, "serve"], env={**self.environment, **self._settings}, text=True,
+                                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         line = self._server.stdout.readline()
         if "ready at " not in line:
             sys.exit(f"alnair-manager did not start:\n{self._log.read_text()}")
@@ -75,8 +74,8 @@ class Pod:
         self._environment = {**manager.environment, "JOBNAME": name,
                              **{f"ALNAIR_{what}_DIR": str(self._home / what.lower()) for what in ("SECRET", "JOBS", "SHARE")}}
         with open(self._home / "daemon.log", "w") as log:
-            self._daemon = subprocess.Popen([manager.program, "client"], env=self._environment, stdin=subprocess.DEVNULL,
-                                            stderr=log, preexec_fn=object_store.die_with_parent)
+            self._daemon = object_store.start([manager.program, "client"], env=self._environment, stdin=subprocess.DEVNULL,
+                                              stderr=log)
 
     def wait_ready(self) -> None:
         """Shows how the copy into Redis goes on."""
@@ -103,8 +102,8 @@ class Pod:
         environment = {**self._environment, "ALNAIR_CACHE_DIR": str(self._home / "cache"), "PYTHONPATH": search,
                        "ALNAIR_MEMORY_DIR": str(self._memory), "ALNAIR_MEMORY_LIMIT": "64MiB", "ALNAIR_DISK_LIMIT": "64MiB"}
         what = {"source": None, "epochs": 1, "lookahead": None, "seed": 0}
-        with subprocess.Popen([sys.executable, HERE.parent / "cluster" / "node.py", json.dumps(what)], env=environment, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=object_store.die_with_parent) as script:
+        with object_store.start([sys.executable, HERE.parent / "cluster" / "node.py", json.dumps(what)], env=environment, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as script:
             messages: List[Dict[str, Any]] = [json.loads(line) for line in script.stdout]
         if script.returncode != 0:
             sys.exit(f"{self.name} failed (its message is above)")

@@ -25,6 +25,21 @@ def die_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
+def start(command: list, **options) -> subprocess.Popen:
+    """A program that dies with this process. Ctrl-C takes effect once it has started: while Python forks, it would ignore the exception."""
+    interrupts: list = []
+    handler = signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    try:
+        process = subprocess.Popen(command, preexec_fn=die_with_parent, **options)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        process.kill()
+        process.wait()
+        raise KeyboardInterrupt
+    return process
+
+
 def free_port(remembered: Path) -> int:
     """The port of the last run if it is free, because the endpoint is part of what names an object; else any."""
     ports = [int(remembered.read_text())] if remembered.exists() else []
@@ -54,9 +69,9 @@ class ObjectStore:
     def __enter__(self) -> "ObjectStore":
         environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'}
         with open(self._log, "w") as log:
-            self._server = subprocess.Popen(
+            self._server = start(
                 [RCLONE, "serve", "s3", "-v", "--addr", self.endpoint_url.split("//")[1], self.buckets],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while "Starting s3 server" not in self._log.read_text():
             if self._server.poll() is not None or time.monotonic() > deadline:
@@ -96,10 +111,10 @@ class ObjectStore:
             **os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_CONFIG_STORE_TYPE": "s3", "RCLONE_CONFIG_STORE_PROVIDER": "Rclone",
             "RCLONE_CONFIG_STORE_ENDPOINT": self.endpoint_url, "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": ACCESS_KEY,
             "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": SECRET_KEY, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-        copy = subprocess.Popen(
+        copy = start(
             [RCLONE, "copy", folder, f"store:{bucket}", "--transfers=16", "--no-traverse", "--ignore-times", "--s3-no-head",
              "--use-json-log", "--stats=200ms", "--stats-log-level=NOTICE"],
-            env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+            env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             errors = []
             for line in copy.stderr:
