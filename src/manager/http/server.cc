@@ -140,7 +140,7 @@ class MicrohttpdServer final : public Server {
   void stop(std::chrono::milliseconds deadline) override {
     if (daemon_ == nullptr) return;
     MHD_quiesce_daemon(daemon_);
-    listener_ = {};
+    shutdown(listener_.get(), SHUT_RDWR);  // refuses from here on; the daemon's thread may still be about to look at it
     {
       // Whoever still sends a request gets it answered, with "Connection: close"; who sends none is not waited for.
       std::unique_lock lock(mutex_);
@@ -154,6 +154,7 @@ class MicrohttpdServer final : public Server {
       thread.join();  // a suspended connection must be resumed before the daemon ends
     MHD_stop_daemon(daemon_);
     daemon_ = nullptr;
+    listener_ = {};
   }
 
  private:
