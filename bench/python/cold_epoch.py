@@ -17,7 +17,7 @@ from typing import Dict, Optional
 
 import servers
 import torch
-from measure import Measured, cpu_seconds, interleaved, machine, table
+from measure import Measured, cpu_seconds, interleaved, machine, table, touch_memory
 
 import alnair
 from alnair import AlnairJobDataLoader, AlnairJobDataset
@@ -26,7 +26,7 @@ RAW = Path(__file__).parents[2] / "build/bench/bench/bench_raw_fetch"
 
 # Objects of each size that a server is asked for in an epoch.
 OBJECTS: Dict[str, Dict[int, int]] = {
-    "nginx": {4096: 60_000, 110_000: 20_000},
+    "nginx": {4096: 60_000, 110_000: 8_000},
     "nginx + 30 ms": {4096: 6_000, 110_000: 5_000},
     "versitygw": {4096: 5_000, 110_000: 3_000},
 }
@@ -46,6 +46,7 @@ def cold_epoch(bucket: str, size: int, count: int, connections: int, gets: Optio
         dataset = Bytes(source=f"s3://{bucket}", cache_dir=home, memory_dir=memory / "memory",
                         max_connections=connections, **options)  # fmt: skip
         loader = AlnairJobDataLoader(dataset, batch_size=256 if size < 10_000 else 32, shuffle=True, collate_fn=list)
+        touch_memory(size * count)
         cpu, start = cpu_seconds(), time.perf_counter()
         total = sum(sum(batch) for batch in loader)
         seconds, looped = time.perf_counter() - start, cpu_seconds()

@@ -138,7 +138,8 @@ def peer(name: str, endpoint: str, size: Size, workers: int, seconds: float) -> 
     begin, cpu = time.perf_counter(), time.process_time()
     done, received = map(sum, zip(*phase(seconds)))
     result = {"reads": done, "bytes": received, "errors": 0, "wall": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
-    print(json.dumps(result))
+    print(json.dumps(result), flush=True)
+    os._exit(0)  # obstore's threads abort at times when the interpreter ends
 
 
 # What is measured.
