@@ -25,19 +25,22 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int kRoom = 1 << 20;  // bytes of an answer that the kernel may hold on each side: it comes, and goes, at one go
+
 constexpr std::string_view kBody = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 
 struct Connection {
   int client = -1, server = -1;
   bool fresh = true;    // the server's next bytes begin an answer
-  bool held = false;    // they came, and wait; more stays in the kernel meanwhile
   std::string waiting;  // for the client to take
+  bool full = false;    // something waits: the server is not read
 };
 
 class Proxy {
@@ -107,6 +110,7 @@ class Proxy {
     const int yes = 1;
     for (const int fd : {connection->client, connection->server}) {
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+      setsockopt(fd, SOL_SOCKET, fd == connection->server ? SO_RCVBUF : SO_SNDBUF, &kRoom, sizeof kRoom);
       connections_[fd] = connection;
       watch(fd, EPOLLIN);
     }
@@ -137,11 +141,11 @@ class Proxy {
   bool on_server(const Shared& connection) {
     if (!connection->fresh) return pass_on(connection);
     connection->fresh = false;
-    connection->held = true;
-    watch(connection->server, 0, EPOLL_CTL_MOD);
+    watch(connection->server, 0, EPOLL_CTL_MOD);  // what comes meanwhile stays in the kernel
     after_delay([this, connection] {
-      connection->held = false;
+      if (connection->server < 0) return;
       watch(connection->server, EPOLLIN, EPOLL_CTL_MOD);
+      if (!pass_on(connection)) end(connection);
     });
     return true;
   }
@@ -149,19 +153,21 @@ class Proxy {
   bool pass_on(const Shared& connection) {
     const ssize_t got = recv(connection->server, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return true;
-    if (got <= 0) return false;
-    connection->waiting.assign(buffer_.data(), static_cast<std::size_t>(got));
-    return drain(connection);
+    return got > 0 && give(connection, {buffer_.data(), static_cast<std::size_t>(got)});
   }
 
+  bool drain(const Shared& connection) { return give(connection, std::exchange(connection->waiting, {})); }
+
   // While the client does not take what waits, the server is not read.
-  bool drain(const Shared& connection) {
-    std::string& waiting = connection->waiting;
-    const ssize_t sent = send(connection->client, waiting.data(), waiting.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  bool give(const Shared& connection, std::string_view bytes) {
+    const ssize_t sent = send(connection->client, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN) return false;
-    waiting.erase(0, sent > 0 ? static_cast<std::size_t>(sent) : 0);
-    watch(connection->client, waiting.empty() ? std::uint32_t{EPOLLIN} : EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
-    watch(connection->server, waiting.empty() && !connection->held ? std::uint32_t{EPOLLIN} : 0, EPOLL_CTL_MOD);
+    connection->waiting = bytes.substr(sent > 0 ? static_cast<std::size_t>(sent) : 0);
+    if (const bool full = !connection->waiting.empty(); full != connection->full) {
+      connection->full = full;
+      watch(connection->client, full ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN}, EPOLL_CTL_MOD);
+      watch(connection->server, full ? 0 : std::uint32_t{EPOLLIN}, EPOLL_CTL_MOD);
+    }
     return true;
   }
 
@@ -181,7 +187,7 @@ class Proxy {
   void run_what_is_due() {
     std::uint64_t ignored;
     [[maybe_unused]] const auto got = read(timer_, &ignored, sizeof ignored);
-    while (!tasks_.empty() && tasks_.begin()->first <= Clock::now()) {
+    if (!tasks_.empty() && tasks_.begin()->first <= Clock::now()) {  // one: others' requests are passed on in between
       const auto task = std::move(tasks_.extract(tasks_.begin()).mapped());
       task();
     }
