@@ -9,7 +9,7 @@ namespace alnair {
 namespace {
 
 // malloc does well below.
-constexpr std::uint64_t kSmallestKept = 32 << 10;
+constexpr std::uint64_t kSmallestKept = 2 << 10;
 constexpr std::uint64_t kLargestKept = 8ull << 20;
 constexpr std::uint64_t kKeptBytes = 32ull << 20;
 constexpr std::size_t kKeptBlocks = 512;

@@ -19,6 +19,7 @@ class HttpHeaders {
   // A whole "Name: value" line, without its line end.
   void add_line(std::string_view line) { text_.append(line).push_back('\0'); }
   void clear() { text_.clear(); }
+  void reserve(std::size_t bytes) { text_.reserve(bytes); }
 
   // The first header of that name (in any case), without surrounding spaces. The view lives until the next
   // change.

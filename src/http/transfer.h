@@ -51,6 +51,8 @@ class Easy {
   HttpMethod method_ = HttpMethod::kGet;
   bool use_proxy_ = true;
   std::chrono::milliseconds connect_timeout_{0};
+  std::string certificate_, key_;
+  long receive_buffer_ = 0;  // bytes
 };
 
 class Transfer final : public HttpTransfer, public std::enable_shared_from_this<Transfer> {

@@ -53,7 +53,7 @@ std::string_view bare_etag(std::string_view header) {
 
 std::exception_ptr ReadCheck::changed(const std::string& how) const {
   return std::make_exception_ptr(ChangedError(fmt::format(
-      "{} has changed since it was registered: {}. Register the dataset again.", object_url_, how)));
+      "{} has changed since it was registered: {}. Register the dataset again.", object_url(), how)));
 }
 
 S3Verdict ReadCheck::operator()(HttpResponse& response) {
@@ -92,7 +92,7 @@ S3Verdict ReadCheck::check_range(const HttpResponse& response) const {
   if (!range_text) {
     if (!whole())
       return std::make_exception_ptr(SourceError(fmt::format(
-          "The server ignores Range: asked for a part of {}, it answered {} with all of it.", object_url_, response.status)));
+          "The server ignores Range: asked for a part of {}, it answered {} with all of it.", object_url(), response.status)));
     if (got == request_.length) return Accepted{};
     if (response.headers.find("content-length") == std::to_string(got))
       return of_another_size(response, got);
@@ -129,7 +129,7 @@ S3Verdict ReadCheck::check_bytes(const HttpResponse& response) {
       log(LogLevel::kWarning,
           "the ETag of {} is not the MD5 of its bytes (as with KMS encryption): ETags of this bucket are no "
           "longer checked",
-          object_url_);
+          object_url());
     return Accepted{};
   }
   doubted_ = response.body;

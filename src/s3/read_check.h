@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "alnair/source/object_source.h"
 #include "core/log.h"
@@ -13,16 +14,16 @@
 
 namespace alnair {
 
-// What reads have learned about a bucket.
+// What reads know of a bucket.
 struct BucketFacts {
+  explicit BucketFacts(std::string the_url) : url(std::move(the_url)) {}
+  const std::string url;  // "s3://bucket/", for messages
   std::atomic<bool> etags_are_md5{true};  // until proved otherwise (KMS encryption)
 };
 
 class ReadCheck {
  public:
-  // `object_url` is for messages.
-  ReadCheck(ReadRequest request, std::string object_url, std::shared_ptr<BucketFacts> facts)
-      : request_(std::move(request)), object_url_(std::move(object_url)), facts_(std::move(facts)) {}
+  ReadCheck(ReadRequest request, std::shared_ptr<BucketFacts> facts) : request_(std::move(request)), facts_(std::move(facts)) {}
 
   const ReadRequest& request() const { return request_; }
 
@@ -37,9 +38,9 @@ class ReadCheck {
   S3Verdict check_range(const HttpResponse& response) const;
   S3Verdict check_bytes(const HttpResponse& response);
   std::exception_ptr changed(const std::string& how) const;
+  std::string object_url() const { return facts_->url + request_.object.key; }
 
   const ReadRequest request_;
-  const std::string object_url_;
   const std::shared_ptr<BucketFacts> facts_;
   View doubted_;  // an earlier body whose MD5 is not the ETag
 };

@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 
 constexpr std::string_view kUserAgent = "alnair/" ALNAIR_VERSION;
 constexpr int kMaxDetours = 3;
+constexpr std::size_t kHeaderRoom = 768;  // bytes: usually all headers of a request
 constexpr auto kMaxRetryAfter = std::chrono::seconds(20);
 
 RetryReason reason_of(S3Next next) {
@@ -122,14 +123,16 @@ void S3Operation::prepare(HttpRequest& request, Kind kind) {
     retries = retries_ + detours_;
     if (first_sent_ == S3Core::Clock::time_point{}) first_sent_ = S3Core::Clock::now();
   }
-  std::string path = place->address.path;
-  if (!call_.key.empty()) path.append("/").append(percent_encoded(call_.key, Slashes::kKeep));
-  if (path.empty()) path = "/";
-  request.url.reserve(place->address.origin.size() + path.size() + call_.query.size() + 1);
-  request.url.append(place->address.origin).append(path);
+  const std::string key = call_.key.empty() ? "" : percent_encoded(call_.key, Slashes::kKeep);
+  request.url.reserve(place->address.origin.size() + place->address.path.size() + key.size() + call_.query.size() + 2);
+  request.url.append(place->address.origin).append(place->address.path);
+  if (!key.empty()) request.url.append("/").append(key);
+  if (request.url.size() == place->address.origin.size()) request.url.append("/");
+  const std::string path = request.url.substr(place->address.origin.size());
   if (!call_.query.empty()) request.url.append("?").append(call_.query);
 
-  request.headers = call_.headers;
+  request.headers.reserve(kHeaderRoom);
+  call_.headers.for_each_line([&](std::string_view line) { request.headers.add_line(line); });
   switch (kind) {
     case Kind::kFirst:
       request.headers.add("User-Agent", kUserAgent);
@@ -146,7 +149,9 @@ void S3Operation::prepare(HttpRequest& request, Kind kind) {
   }
   for (const Header& header : call_.signed_headers) request.headers.add(header.name, header.value);
   if (signer) {
-    std::vector<Header> headers = call_.signed_headers;
+    std::vector<Header> headers;
+    headers.reserve(call_.signed_headers.size() + 1);
+    headers.insert(headers.end(), call_.signed_headers.begin(), call_.signed_headers.end());
     headers.push_back({"Host", place->address.host});
     SigningRequest signing;
     signing.method = request.method == HttpMethod::kHead ? "HEAD" : "GET";

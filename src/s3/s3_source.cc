@@ -96,7 +96,7 @@ class S3Source final : public ObjectSource {
 
   const S3Config config_;
   ForkLocal<S3Core> core_;
-  const std::shared_ptr<BucketFacts> facts_ = std::make_shared<BucketFacts>();
+  const std::shared_ptr<BucketFacts> facts_ = std::make_shared<BucketFacts>(config_.object_url(""));
 };
 
 // Waits for an operation, with interruption.
@@ -187,13 +187,13 @@ std::shared_ptr<PendingRead> S3Source::read(ReadRequest request, ReadDone done) 
   }
   S3Call call = call_for(S3Asked::What::kRead, request.object.key);
   const std::uint64_t length = request.length;
-  auto check = std::make_shared<ReadCheck>(std::move(request), config_.object_url(call.key), facts_);
+  auto check = std::make_shared<ReadCheck>(std::move(request), facts_);
   const ReadRequest& wanted = check->request();
   call.may_hedge = config_.options.hedging;
   call.expected_bytes = length;
   call.max_body_bytes = std::max(length, kErrorBodyRoom);
   if (!wanted.object.etag.empty() && !is_weak_etag(wanted.object.etag))  // for a weak one If-Match never holds
-    call.headers.add("If-Match", fmt::format("\"{}\"", wanted.object.etag));
+    call.headers.add("If-Match", '"' + wanted.object.etag + '"');
   if (check->whole()) {
     call.signed_headers.push_back({"x-amz-checksum-mode", "ENABLED"});
   } else {

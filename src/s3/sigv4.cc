@@ -38,11 +38,34 @@ constexpr char kLowerHex[] = "0123456789abcdef";
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return result;
+constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// Signing takes no copies: it is done thousands of times a second.
+struct HeaderView {
+  std::string_view name, value;
+  HeaderView(std::string_view the_name, std::string_view the_value) : name(the_name), value(the_value) {}
+  HeaderView(const Header& header) : name(header.name), value(header.value) {}
+};
+
+// In the order of their lower-case forms.
+bool before(std::string_view a, std::string_view b) {
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
+                                      [](char x, char y) { return lower(x) < lower(y); });
+}
+
+bool same(std::string_view a, std::string_view b) { return !before(a, b) && !before(b, a); }
+
+void append_lower(std::string& out, std::string_view text) {
+  for (const char c : text) out.push_back(lower(c));
+}
+
+std::string joined(std::initializer_list<std::string_view> parts) {
+  std::size_t size = 0;
+  for (const std::string_view part : parts) size += part.size();
+  std::string text;
+  text.reserve(size);
+  for (const std::string_view part : parts) text.append(part);
+  return text;
 }
 
 // Trimmed, with runs of spaces made one.
@@ -58,6 +81,38 @@ void append_header_value(std::string& out, std::string_view value) {
     any = true;
     out.push_back(c);
   }
+}
+
+// `headers` instead of request.headers; sorts them.
+CanonicalRequest canonical_request(const SigningRequest& request, std::vector<HeaderView>& headers) {
+  std::erase_if(headers, [](const HeaderView& header) {
+    return std::binary_search(std::begin(kUnsignedHeaders), std::end(kUnsignedHeaders), header.name, before);
+  });
+  // By insertion: they are few, and repeated ones stay in their order.
+  const auto by_name = [](const HeaderView& a, const HeaderView& b) { return before(a.name, b.name); };
+  for (auto next = headers.begin(); next != headers.end(); ++next)
+    std::rotate(std::upper_bound(headers.begin(), next, *next, by_name), next, next + 1);
+
+  CanonicalRequest result;
+  std::string& text = result.text;
+  text.reserve(512 + request.encoded_path.size() + request.query.size());
+  result.signed_headers.reserve(128);
+  text.append(request.method).append("\n").append(request.encoded_path).append("\n").append(request.query);
+  for (std::size_t i = 0; i < headers.size(); ++i) {
+    const auto& [name, value] = headers[i];
+    if (i > 0 && same(headers[i - 1].name, name)) {
+      text.push_back(',');  // a repeated header: one line with all its values
+    } else {
+      text.push_back('\n');
+      append_lower(text, name);
+      text.push_back(':');
+      if (!result.signed_headers.empty()) result.signed_headers.push_back(';');
+      append_lower(result.signed_headers, name);
+    }
+    append_header_value(text, value);
+  }
+  text.append("\n\n").append(result.signed_headers).append("\n").append(request.payload_hash);
+  return result;
 }
 
 // Looked up once: EVP_sha256() would search OpenSSL's providers, under a lock, at every use. Never freed, so
@@ -109,54 +164,37 @@ std::string canonical_query(std::span<const QueryParameter> parameters) {
 }
 
 CanonicalRequest canonical_request(const SigningRequest& request) {
-  std::vector<std::pair<std::string, std::string_view>> headers;
-  headers.reserve(request.headers.size());
-  for (const Header& header : request.headers) {  // into its place: by name, repeated ones in their order
-    std::string name = lower(header.name);
-    if (std::binary_search(std::begin(kUnsignedHeaders), std::end(kUnsignedHeaders), std::string_view(name)))
-      continue;
-    const auto place =
-        std::upper_bound(headers.begin(), headers.end(), name,
-                         [](const std::string& left, const auto& right) { return left < right.first; });
-    headers.emplace(place, std::move(name), header.value);
-  }
-
-  CanonicalRequest result;
-  std::string& text = result.text;
-  text.reserve(512 + request.encoded_path.size() + request.query.size());
-  text.append(request.method).append("\n").append(request.encoded_path).append("\n").append(request.query);
-  for (std::size_t i = 0; i < headers.size(); ++i) {
-    const auto& [name, value] = headers[i];
-    if (i > 0 && headers[i - 1].first == name) {
-      text.push_back(',');  // a repeated header: one line with all its values
-    } else {
-      text.append("\n").append(name).append(":");
-      if (!result.signed_headers.empty()) result.signed_headers.push_back(';');
-      result.signed_headers.append(name);
-    }
-    append_header_value(text, value);
-  }
-  text.append("\n\n").append(result.signed_headers).append("\n").append(request.payload_hash);
-  return result;
+  std::vector<HeaderView> headers(request.headers.begin(), request.headers.end());
+  return canonical_request(request, headers);
 }
 
 std::string amz_date(SigningTime time) {
   const auto day = std::chrono::floor<std::chrono::days>(time);
   const std::chrono::year_month_day date(day);
   const std::chrono::hh_mm_ss clock(std::chrono::floor<std::chrono::seconds>(time - day));
-  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}Z", static_cast<int>(date.year()),
-                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                     clock.hours().count(), clock.minutes().count(), clock.seconds().count());
+  const auto year = static_cast<unsigned>(static_cast<int>(date.year()));
+  std::string text("00000000T000000Z");
+  const auto put = [&](std::size_t place, unsigned number) {  // two digits
+    text[place] = static_cast<char>('0' + number / 10 % 10);
+    text[place + 1] = static_cast<char>('0' + number % 10);
+  };
+  put(0, year / 100);
+  put(2, year);
+  put(4, static_cast<unsigned>(date.month()));
+  put(6, static_cast<unsigned>(date.day()));
+  put(9, static_cast<unsigned>(clock.hours().count()));
+  put(11, static_cast<unsigned>(clock.minutes().count()));
+  put(13, static_cast<unsigned>(clock.seconds().count()));
+  return text;
 }
 
 std::string credential_scope(SigningTime time, std::string_view region, std::string_view service) {
-  return fmt::format("{}/{}/{}/aws4_request", amz_date(time).substr(0, 8), region, service);
+  return joined({std::string_view(amz_date(time)).substr(0, 8), "/", region, "/", service, "/aws4_request"});
 }
 
 std::string string_to_sign(SigningTime time, std::string_view scope,
                            std::string_view canonical_request_text) {
-  return fmt::format("{}\n{}\n{}\n{}", kAlgorithm, amz_date(time), scope,
-                     hex(sha256(canonical_request_text)));
+  return joined({kAlgorithm, "\n", amz_date(time), "\n", scope, "\n", hex(sha256(canonical_request_text))});
 }
 
 Sha256Digest sha256(std::string_view bytes) { return sha256_of({bytes}); }
@@ -180,11 +218,10 @@ Sha256Digest hmac_sha256(std::string_view key, std::string_view message) {
 }
 
 std::string hex(const Sha256Digest& digest) {
-  std::string text;
-  text.reserve(2 * digest.size());
-  for (const std::uint8_t byte : digest) {
-    text.push_back(kLowerHex[byte >> 4]);
-    text.push_back(kLowerHex[byte & 15]);
+  std::string text(2 * digest.size(), '\0');
+  for (std::size_t i = 0; i < digest.size(); ++i) {
+    text[2 * i] = kLowerHex[digest[i] >> 4];
+    text[2 * i + 1] = kLowerHex[digest[i] & 15];
   }
   return text;
 }
@@ -221,18 +258,16 @@ std::vector<Header> sign_headers(const SigningRequest& request, const S3Credenti
   if (!credentials.session_token.empty())
     added.push_back({"X-Amz-Security-Token", credentials.session_token});
 
-  std::vector<Header> all(request.headers.begin(), request.headers.end());
+  std::vector<HeaderView> all;
+  all.reserve(request.headers.size() + added.size());
+  all.insert(all.end(), request.headers.begin(), request.headers.end());
   all.insert(all.end(), added.begin(), added.end());
-  SigningRequest complete = request;
-  complete.headers = all;
-  const CanonicalRequest canonical = canonical_request(complete);
+  const CanonicalRequest canonical = canonical_request(request, all);
   const std::string scope = credential_scope(time, region, service);
-  const std::string signed_text = string_to_sign(time, scope, canonical.text);
-  added.push_back(
-      {"Authorization",
-       fmt::format("{} Credential={}/{}, SignedHeaders={}, Signature={}", kAlgorithm,
-                   credentials.access_key_id, scope, canonical.signed_headers,
-                   signature(keys.get(credentials.secret_access_key, time, region, service), signed_text))});
+  const Sha256Digest key = keys.get(credentials.secret_access_key, time, region, service);
+  added.push_back({"Authorization",
+                   joined({kAlgorithm, " Credential=", credentials.access_key_id, "/", scope, ", SignedHeaders=",
+                           canonical.signed_headers, ", Signature=", signature(key, string_to_sign(time, scope, canonical.text))})});
   return added;
 }
 

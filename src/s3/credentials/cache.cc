@@ -40,7 +40,7 @@ struct CredentialCache::State {
   Random random;
 
   std::mutex mutex;  // guards all below
-  std::optional<LoadedCredentials> current;
+  std::shared_ptr<const LoadedCredentials> current;  // null: none
   SystemTime refresh_at = SystemTime::max();  // from here on a load is due, while `current` stays in use
   SystemTime unusable_at = SystemTime::max();
   std::vector<Done> waiting;
@@ -62,7 +62,7 @@ struct CredentialCache::State {
 };
 
 void CredentialCache::State::accept(LoadedCredentials loaded) {
-  current = std::move(loaded);
+  current = std::make_shared<const LoadedCredentials>(std::move(loaded));
   refresh_at = unusable_at = SystemTime::max();
   log(LogLevel::kInfo, "loaded credentials (key id {}) from {}", current->keys.access_key_id,
       current->origin);
@@ -98,7 +98,7 @@ CredentialCache::CredentialCache(Load load, std::function<SystemTime()> now, Ran
 }
 
 CredentialCache::CredentialCache(S3Credentials fixed) : state_(std::make_shared<State>()) {
-  state_->current = LoadedCredentials{std::move(fixed), std::nullopt, "the options"};
+  state_->current = std::make_shared<const LoadedCredentials>(LoadedCredentials{std::move(fixed), std::nullopt, "the options"});
 }
 
 CredentialCache::~CredentialCache() {
@@ -118,11 +118,11 @@ CredentialCache::~CredentialCache() {
 void CredentialCache::get(Done done) {
   std::unique_lock lock(state_->mutex);
   const Freshness freshness = state_->freshness();
-  std::optional<S3Credentials> usable;
+  std::shared_ptr<const LoadedCredentials> usable;
   if (freshness == Freshness::kUnusable)
     state_->waiting.push_back(done);
   else
-    usable = state_->current->keys;
+    usable = state_->current;
   if (freshness != Freshness::kFresh) {
     state_->load_wanted = true;
     if (!state_->running) {
@@ -142,7 +142,7 @@ void CredentialCache::get(Done done) {
     }
   }
   lock.unlock();
-  if (usable) done(*usable, nullptr);
+  if (usable) done(usable->keys, nullptr);
 }
 
 S3Credentials CredentialCache::get(const Interrupt& interrupt) {
@@ -162,7 +162,7 @@ S3Credentials CredentialCache::get(const Interrupt& interrupt) {
 void CredentialCache::reject(std::string_view access_key_id) {
   const std::lock_guard lock(state_->mutex);
   if (state_->load && state_->current && state_->current->keys.access_key_id == access_key_id)
-    state_->current.reset();
+    state_->current = nullptr;
 }
 
 void CredentialCache::run(const std::shared_ptr<State>& state) {
