@@ -21,6 +21,7 @@ TEST(Landing, TakesEverythingBeforeItStops) {
       [&](std::span<Arrival> batch) {
         taken += batch.size();
         if (std::this_thread::get_id() == caller) ++here;
+        return false;
       },
       1 << 20);
   for (int i = 0; i < 100; ++i) landing.add(arrivals(3, 10));
@@ -34,9 +35,30 @@ TEST(Landing, TakesEverythingBeforeItStops) {
 
 TEST(Landing, WhatDoesNotFitTheQueueIsTakenByItsBringer) {
   std::atomic<std::size_t> taken{0};
-  Landing landing([&](std::span<Arrival> batch) { taken += batch.size(); }, 100);
+  Landing landing(
+      [&](std::span<Arrival> batch) {
+        taken += batch.size();
+        return false;
+      },
+      100);
   landing.add(arrivals(1, 101));
   EXPECT_EQ(taken, 1U);
+}
+
+TEST(Landing, WhatGathersIsTakenBeforeItStops) {
+  std::atomic<std::size_t> taken{0}, batches{0};
+  Landing landing(
+      [&](std::span<Arrival> batch) {
+        taken += batch.size();
+        ++batches;
+        return true;
+      },
+      1 << 20);
+  landing.add(arrivals(1, 10));
+  while (batches == 0) std::this_thread::yield();
+  for (int i = 0; i < 1000; ++i) landing.add(arrivals(1, 10));
+  landing.stop();
+  EXPECT_EQ(taken, 1001U);
 }
 
 }  // namespace

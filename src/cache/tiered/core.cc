@@ -40,7 +40,7 @@ TieredCache::Core::Core(Options options)
       filler_(filling(options_.lower)),
       shared_filler_(filling(unpublished())),
       overflow_(options_.landing_bytes),
-      landing_([this](std::span<Arrival> arrivals) { take(arrivals); }, options_.landing_bytes) {}
+      landing_([this](std::span<Arrival> arrivals) { return take(arrivals); }, options_.landing_bytes) {}
 
 void TieredCache::Core::fetch(std::shared_ptr<ChunkOrigin> origin, std::span<const ChunkRead> chunks, Done done,
                               DatasetTag ahead) {

@@ -84,7 +84,8 @@ class TieredCache::Core : public std::enable_shared_from_this<Core> {
   void fetch_from_source(Flights flights);
   void fetched(Flights& group, ReadResult result);
   // On a landing thread: the rest of step 4, and of step 2 for a chunk that a lower tier had.
-  void take(std::span<Arrival> arrivals);
+  // Returns whether more are about to come.
+  bool take(std::span<Arrival> arrivals);
   void keep_in_memory(std::span<Arrival> arrivals);
   // Of an arrival: whose look-ahead it is (ahead_of), and whether it is read once and then no more.
   struct Passing {

@@ -12,6 +12,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::size_t kFlow = 32;  // flights, so that no reader waits for the last few
+
 }  // namespace
 
 void TieredCache::Core::fetch_from_source(Flights flights) {
@@ -59,12 +61,14 @@ void TieredCache::Core::fetched(Flights& group, ReadResult result) {
   landing_.add(std::move(arrivals));
 }
 
-void TieredCache::Core::take(std::span<Arrival> arrivals) {
+bool TieredCache::Core::take(std::span<Arrival> arrivals) {
   for (Arrival& arrival : arrivals)
     if (!arrival.hashed) arrival.flight->hash = content_hash(arrival.bytes.bytes());
   keep_in_memory(arrivals);
   if (options_.keep) fill_other_tiers(arrivals);
   land(arrivals);
+  const std::lock_guard lock(mutex_);
+  return flights_.size() >= kFlow;
 }
 
 void TieredCache::Core::fill_other_tiers(std::span<const Arrival> arrivals) {

@@ -1,6 +1,7 @@
 #include "cache/tiered/landing.h"
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
 #include <system_error>
 
@@ -9,9 +10,8 @@
 namespace alnair {
 namespace {
 
-// Of a batch: few enough that the first chunk does not wait long for the last one.
-constexpr std::size_t kBatch = 16;
 constexpr std::uint64_t kBatchBytes = 4ull << 20;
+constexpr auto kRest = std::chrono::milliseconds(1);
 
 // One thread lands some gigabytes a second; more only where there are cores to spare.
 std::size_t most_threads() {
@@ -21,7 +21,7 @@ std::size_t most_threads() {
 
 }  // namespace
 
-Landing::Landing(std::function<void(std::span<Arrival>)> take, std::uint64_t limit_bytes)
+Landing::Landing(std::function<bool(std::span<Arrival>)> take, std::uint64_t limit_bytes)
     : take_(std::move(take)), limit_(limit_bytes) {}
 
 void Landing::add(std::vector<Arrival> arrivals) {
@@ -30,7 +30,7 @@ void Landing::add(std::vector<Arrival> arrivals) {
   {
     std::unique_lock lock(mutex_);
     if (!stopping_ && queued_bytes_ + bytes <= limit_) {
-      if (idle_ == 0 && threads_.size() < most_threads()) {
+      if (idle_ + resting_ == 0 && threads_.size() < most_threads()) {
         try {
           const BlockSignals blocked;
           threads_.emplace_back([this] { run(); });
@@ -40,9 +40,10 @@ void Landing::add(std::vector<Arrival> arrivals) {
       if (!threads_.empty()) {
         queued_bytes_ += bytes;
         std::move(arrivals.begin(), arrivals.end(), std::back_inserter(queue_));
-        const bool wake = idle_ > 0;
+        const bool now = resting_ == 0 || is_much();
+        std::condition_variable& who = idle_ > 0 ? changed_ : gathered_;
         lock.unlock();
-        if (wake) changed_.notify_one();
+        if (now) who.notify_one();
         return;
       }
     }
@@ -56,6 +57,7 @@ void Landing::stop() {
     stopping_ = true;
   }
   changed_.notify_all();
+  gathered_.notify_all();
   for (std::thread& thread : threads_)
     if (thread.joinable()) thread.join();
 }
@@ -68,15 +70,20 @@ void Landing::run() {
     changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
     --idle_;
     if (queue_.empty()) return;
-    for (std::uint64_t bytes = 0; !queue_.empty() && batch.size() < kBatch && bytes < kBatchBytes; queue_.pop_front()) {
+    std::uint64_t bytes = 0;
+    for (; !queue_.empty() && batch.size() < kBatch && bytes < kBatchBytes; queue_.pop_front()) {
       bytes += queue_.front().bytes.size();
       queued_bytes_ -= queue_.front().bytes.size();
       batch.push_back(std::move(queue_.front()));
     }
     lock.unlock();
-    take_(batch);
+    const bool more_comes = take_(batch);
     batch.clear();
     lock.lock();
+    if (!more_comes || bytes >= kMuch || stopping_) continue;
+    ++resting_;
+    gathered_.wait_for(lock, kRest, [&] { return stopping_ || is_much(); });
+    --resting_;
   }
 }
 

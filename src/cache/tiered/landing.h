@@ -1,7 +1,8 @@
 // Threads that take chunks in hand when they come: hash them, fill node memory, hand them to their readers.
 //
 // An event loop has better things to do, and node memory takes many chunks at once more cheaply than one by one: a
-// thread takes what has come meanwhile, in batches.
+// thread takes what has come meanwhile, in batches. Where small chunks come one after the other, it lets them gather for a
+// moment.
 //
 // Bounds: at most `limit` bytes wait; beyond that whoever brings a chunk takes it in hand itself, which holds back the
 // event loop. The threads start with the first chunks.
@@ -35,8 +36,8 @@ struct Arrival {
 
 class Landing {
  public:
-  // `take` must not throw; any number of threads may be in it.
-  Landing(std::function<void(std::span<Arrival>)> take, std::uint64_t limit_bytes);
+  // `take` says whether more chunks are about to come. It must not throw; any number of threads may be in it.
+  Landing(std::function<bool(std::span<Arrival>)> take, std::uint64_t limit_bytes);
   ~Landing() { stop(); }
 
   void add(std::vector<Arrival> arrivals);
@@ -47,13 +48,20 @@ class Landing {
  private:
   void run();
 
-  const std::function<void(std::span<Arrival>)> take_;
+  bool is_much() const { return queue_.size() >= kBatch || queued_bytes_ >= kMuch; }  // mutex_ is held
+
+  // Of a batch: few enough that the first chunk does not wait long for the last one.
+  static constexpr std::size_t kBatch = 32;
+  static constexpr std::uint64_t kMuch = 256 << 10;  // bytes that are not left to gather
+
+  const std::function<bool(std::span<Arrival>)> take_;
   const std::uint64_t limit_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_;   // for a thread that waits for chunks
+  std::condition_variable gathered_;  // for one that lets them gather
   std::deque<Arrival> queue_;
   std::uint64_t queued_bytes_ = 0;
-  std::size_t idle_ = 0;  // threads that wait
+  std::size_t idle_ = 0, resting_ = 0;  // threads that wait
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };
