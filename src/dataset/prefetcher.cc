@@ -44,6 +44,9 @@ struct Prefetcher::State {
     marks.clear();
   }
 
+  std::uint64_t next_to_draw() const { return next + marks.size(); }
+  void draw() { marks.push_back(target.mark_of(order[next_to_draw()])); }
+
   // The next object of the order; nullopt: somebody has brought it since it was drawn.
   std::optional<Object> take() {
     Object object{order[next], target.mark_of(order[next])};
@@ -105,12 +108,18 @@ void Prefetcher::advance(std::uint64_t consumed, std::uint64_t drawn) {
     for (; state.next < consumed; state.consumed = ++state.next)  // the consumer overtook: start beyond it
       if (!state.marks.empty()) state.marks.pop_front();
     drawn = std::min<std::uint64_t>(drawn, state.order.size());
-    for (std::uint64_t i = state.next + state.marks.size(); i < drawn; ++i)
-      state.marks.push_back(state.target.mark_of(state.order[i]));
+    while (state.next_to_draw() < drawn) state.draw();
     wake = state.should_start();
   }
   if (wake) state_->changed.notify_all();
   if (!read.empty()) state_->target.consumed(read);
+}
+
+void Prefetcher::draw(std::span<const std::uint64_t> indices) {
+  const std::lock_guard lock(state_->mutex);
+  State& state = *state_;
+  for (const std::uint64_t index : indices)
+    if (state.next_to_draw() < state.order.size() && state.order[state.next_to_draw()] == index) state.draw();
 }
 
 void Prefetcher::cancel() {

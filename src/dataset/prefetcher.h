@@ -2,8 +2,8 @@
 //
 // Bounds: at most `budget` bytes are ahead of the consumer, and at most kMaxInFlight objects on their way.
 //
-// Readers of other processes may have brought an object that the prefetcher gets to only after they were given it. So each object has a
-// mark, which changes when a process brings it: what has another one than when it was drawn is left alone.
+// Readers may have brought an object that the prefetcher gets to only after they were given it. So each object has a mark, which
+// changes when a process brings it: what has another one than when it was drawn is left alone.
 // Thread safety: all methods may be called from any thread. The thread starts with the first order.
 #pragma once
 
@@ -46,6 +46,8 @@ class Prefetcher {
   void extend(std::span<const std::uint64_t> more);
   // Of this order, from its beginning: what the loop is done with, and what readers have been given. Neither goes back.
   void advance(std::uint64_t consumed, std::uint64_t drawn = 0);
+  // What a reader of this process is about to fetch for itself: of what is not started, it draws what comes next in the order.
+  void draw(std::span<const std::uint64_t> indices);
   void cancel();
 
  private:

@@ -265,6 +265,10 @@ void Reader::start(const std::shared_ptr<Batch>& batch) {
     // What no process of this node has read yet: the source nearly always, else the catalog knows it of an earlier life.
     if (!parts_.hashes->get(chunks.back().ordinal)) batch->cause = Counter::kWaitSourceMicros;
   }
+  std::vector<std::uint64_t> objects;
+  objects.reserve(batch->pieces.size());
+  for (const Batch::Piece& piece : batch->pieces) objects.push_back(piece.object_index);
+  prefetcher_.draw(objects);
   parts_.node->cache->fetch(origin_, chunks, [batch](std::size_t i, View bytes, std::exception_ptr error) {
     batch->land(batch->missed[i], std::move(bytes), std::move(error));
   });

@@ -125,6 +125,17 @@ TEST_F(PrefetcherTest, LeavesAloneWhatSomebodyHasBroughtSinceItWasDrawn) {
   EXPECT_THAT(wait_for(5), ElementsAre(1, 3, 4, 2, 3)) << "it was brought before it was drawn";
 }
 
+TEST_F(PrefetcherTest, LeavesAloneWhatAReaderHereHasFetchedForItself) {
+  waiting_ = true;
+  Prefetcher prefetcher(target());
+  prefetcher.set_order({1, 2, 3, 4}, 1000);
+  prefetcher.draw(std::vector<std::uint64_t>{4});
+  prefetcher.draw(std::vector<std::uint64_t>{1, 2});
+  brought_ = 2;
+  waiting_ = false;
+  EXPECT_THAT(wait_for(3), ElementsAre(1, 3, 4));
+}
+
 TEST_F(PrefetcherTest, KeepsToTheRoomThatThereIsForNow) {
   room_ = 20;
   Prefetcher prefetcher(target());

@@ -135,7 +135,7 @@ class Dataset {
                         bool for_this_process = false) = 0;
   virtual void prefetch_extend(std::span<const std::uint64_t> more) = 0;  // appends to the order
   // `drawn` counts the indices of this order that were given to readers, also of other processes; at least `consumed`. What they
-  // have brought since then is not brought once more.
+  // have brought since then is not brought once more. A read of this process, of what comes next in the order, counts by itself.
   virtual void prefetch_advance(std::uint64_t consumed, std::uint64_t drawn = 0) = 0;
   virtual void prefetch_cancel() = 0;
 
