@@ -10,6 +10,10 @@
 // Thread safety: as a std::shared_ptr: distinct View objects may be used from distinct threads.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "alnair needs C++20: compile with -std=c++20 (the CMake target alnair::alnair asks for it by itself)"
+#endif
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
