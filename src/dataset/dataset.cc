@@ -160,6 +160,7 @@ std::shared_ptr<Dataset> Dataset::open(const DatasetOptions& options, const List
   resolved.cache = with_default_directories(options.cache);
   auto [source, scope] = source_of(options, node_request_slots(resolved.cache.memory_dir));
   const auto node = open_node(resolved.cache);
+  if (node->catalog != nullptr) node->catalog->flush();  // what other datasets of this process have just learned
   Registration registration = register_dataset(*node, *source, options, scope, progress, interrupt);
   for (const auto& warning : registration.warnings) log(LogLevel::kWarning, "{}", warning);
   resolved.hashes = nullptr;  // used once, and large

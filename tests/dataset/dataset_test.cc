@@ -112,6 +112,15 @@ TEST_F(DatasetTest, SourcesThatListTheSameDoNotShareWhatIsKnownOfTheirBytes) {
   EXPECT_EQ(ours->reads() + theirs->reads(), 2);
 }
 
+TEST_F(DatasetTest, WhatAnotherDatasetHasJustReadIsKnown) {
+  const auto everything = Dataset::open(options());
+  everything->read_batch(all_of(*everything));
+  auto narrowed = options();
+  narrowed.keys = {"train"};
+  EXPECT_EQ(check(*Dataset::open(narrowed)), "");
+  EXPECT_EQ(source_->reads(), 51);
+}
+
 TEST_F(DatasetTest, ASecondEpochReadsNothingFromTheSource) {
   auto narrowed = options();
   narrowed.keys = {"train"};
