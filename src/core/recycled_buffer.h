@@ -1,5 +1,5 @@
 // A Buffer whose block is used again, for the bytes of chunks: they mostly come in one thread and are given up in another, where
-// malloc would give the pages of large blocks to the kernel, and fetch zeroed ones each time.
+// malloc would wait for the first one's arena, and give the pages of large blocks to the kernel and fetch zeroed ones each time.
 //
 // At most 32 MiB of blocks are kept in a process. Thread safety: as Buffer.
 #pragma once

@@ -20,7 +20,7 @@ struct Prefetcher::State {
   std::condition_variable changed;
   std::vector<std::uint64_t> order;
   std::uint64_t budget = 0;
-  std::uint64_t room = 0;      // of the budget, for now
+  std::uint64_t room = 0;      // of the budget, at present
   std::uint64_t next = 0;      // first position of `order` not started
   std::uint64_t consumed = 0;  // first position not consumed; <= next
   std::deque<std::uint64_t> started;  // for [consumed, next): bytes; 0 for what was left alone

@@ -2,18 +2,12 @@
 
 #include <curl/curl.h>
 
-#include <algorithm>
 #include <ctime>
+
+#include "core/ascii.h"
 
 namespace alnair {
 namespace {
-
-constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return lower(x) == lower(y); });
-}
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
@@ -27,7 +21,7 @@ std::optional<std::string_view> HttpHeaders::find(std::string_view name) const {
   std::optional<std::string_view> found;
   for_each_line([&](std::string_view line) {
     if (!found && line.size() > name.size() && line[name.size()] == ':' &&
-        same_name(line.substr(0, name.size()), name))
+        same_ignoring_case(line.substr(0, name.size()), name))
       found = trimmed(line.substr(name.size() + 1));
   });
   return found;

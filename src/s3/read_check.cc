@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "alnair/core/error.h"
+#include "core/ascii.h"
 #include "s3/checksum.h"
 
 namespace alnair {
@@ -35,11 +36,6 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   if (!number(total, "") || !text.empty()) return std::nullopt;
   range.total = total;
   return range;
-}
-
-bool same_hex(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return (x | 0x20) == (y | 0x20); });
 }
 
 }  // namespace
@@ -122,7 +118,7 @@ S3Verdict ReadCheck::check_bytes(const HttpResponse& response) {
   const std::string_view etag = bare_etag(request_.object.etag);
   if (!looks_like_md5(etag) || !facts_->etags_are_md5.load(std::memory_order_relaxed)) return Accepted{};
   const auto md5 = md5_hex(response.body.bytes());
-  if (!md5 || same_hex(*md5, etag)) return Accepted{};
+  if (!md5 || same_ignoring_case(*md5, etag)) return Accepted{};
   // Two identical bodies: it is the ETag that is no MD5.
   if (!doubted_.empty() && doubted_.text() == response.body.text()) {
     if (facts_->etags_are_md5.exchange(false))

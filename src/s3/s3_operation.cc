@@ -123,16 +123,15 @@ void S3Operation::prepare(HttpRequest& request, Kind kind) {
     retries = retries_ + detours_;
     if (first_sent_ == S3Core::Clock::time_point{}) first_sent_ = S3Core::Clock::now();
   }
-  const std::string key = call_.key.empty() ? "" : percent_encoded(call_.key, Slashes::kKeep);
-  request.url.reserve(place->address.origin.size() + place->address.path.size() + key.size() + call_.query.size() + 2);
-  request.url.append(place->address.origin).append(place->address.path);
-  if (!key.empty()) request.url.append("/").append(key);
-  if (request.url.size() == place->address.origin.size()) request.url.append("/");
-  const std::string path = request.url.substr(place->address.origin.size());
+  std::string path = place->address.path;
+  if (!call_.key.empty()) path.append("/").append(percent_encoded(call_.key, Slashes::kKeep));
+  if (path.empty()) path = "/";
+  request.url.reserve(place->address.origin.size() + path.size() + call_.query.size() + 1);
+  request.url.append(place->address.origin).append(path);
   if (!call_.query.empty()) request.url.append("?").append(call_.query);
 
   request.headers.reserve(kHeaderRoom);
-  call_.headers.for_each_line([&](std::string_view line) { request.headers.add_line(line); });
+  request.headers = call_.headers;
   switch (kind) {
     case Kind::kFirst:
       request.headers.add("User-Agent", kUserAgent);

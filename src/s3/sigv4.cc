@@ -9,6 +9,7 @@
 #include <new>
 
 #include "alnair/core/error.h"
+#include "core/ascii.h"
 
 namespace alnair {
 namespace {
@@ -38,25 +39,20 @@ constexpr char kLowerHex[] = "0123456789abcdef";
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 // Signing takes no copies: it is done thousands of times a second.
 struct HeaderView {
   std::string_view name, value;
-  HeaderView(std::string_view the_name, std::string_view the_value) : name(the_name), value(the_value) {}
   HeaderView(const Header& header) : name(header.name), value(header.value) {}
 };
 
 // In the order of their lower-case forms.
 bool before(std::string_view a, std::string_view b) {
   return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
-                                      [](char x, char y) { return lower(x) < lower(y); });
+                                      [](char x, char y) { return ascii_lower(x) < ascii_lower(y); });
 }
 
-bool same(std::string_view a, std::string_view b) { return !before(a, b) && !before(b, a); }
-
 void append_lower(std::string& out, std::string_view text) {
-  for (const char c : text) out.push_back(lower(c));
+  for (const char c : text) out.push_back(ascii_lower(c));
 }
 
 std::string joined(std::initializer_list<std::string_view> parts) {
@@ -100,7 +96,7 @@ CanonicalRequest canonical_request(const SigningRequest& request, std::vector<He
   text.append(request.method).append("\n").append(request.encoded_path).append("\n").append(request.query);
   for (std::size_t i = 0; i < headers.size(); ++i) {
     const auto& [name, value] = headers[i];
-    if (i > 0 && same(headers[i - 1].name, name)) {
+    if (i > 0 && same_ignoring_case(headers[i - 1].name, name)) {
       text.push_back(',');  // a repeated header: one line with all its values
     } else {
       text.push_back('\n');

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "alnair/core/error.h"
+#include "core/ascii.h"
 #include "core/percent.h"
 
 namespace alnair {
@@ -18,7 +19,6 @@ constexpr std::string_view kEndpointForms = "http://HOST[:PORT] or https://HOST[
 
 bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 // The URL for a message: printable, bounded, and without what stands before an '@', which may be a password.
 std::string shown(std::string_view url) {
@@ -50,7 +50,7 @@ std::optional<std::string> take_scheme(std::string_view& rest) {
   std::string scheme;
   for (const char c : rest.substr(0, end)) {
     if (!is_alpha(c) && !is_digit(c)) return std::nullopt;
-    scheme.push_back(lower(c));
+    scheme.push_back(ascii_lower(c));
   }
   rest.remove_prefix(end + 3);
   return scheme;
@@ -112,7 +112,7 @@ std::string take_host(std::string_view& rest, std::string_view url, std::string_
       if (!is_alpha(c) && !is_digit(c) && c != '.' && c != '-' && c != '_')
         fail(option, url, fmt::format("has a host with the character '{}'", shown({&c, 1})));
   }
-  std::transform(host.begin(), host.end(), host.begin(), lower);
+  std::transform(host.begin(), host.end(), host.begin(), ascii_lower);
   return host;
 }
 

@@ -10,8 +10,12 @@
 namespace alnair {
 namespace {
 
+// Of a batch: few enough that the first chunk does not wait long for the last one.
+constexpr std::size_t kBatch = 32;
 constexpr std::uint64_t kBatchBytes = 4ull << 20;
-constexpr auto kRest = std::chrono::milliseconds(1);
+
+constexpr auto kRest = std::chrono::milliseconds(1);  // how long chunks gather at most
+constexpr std::uint64_t kMuch = 256 << 10;            // bytes that are not left to gather
 
 // One thread lands some gigabytes a second; more only where there are cores to spare.
 std::size_t most_threads() {
@@ -23,6 +27,8 @@ std::size_t most_threads() {
 
 Landing::Landing(std::function<bool(std::span<Arrival>)> take, std::uint64_t limit_bytes)
     : take_(std::move(take)), limit_(limit_bytes) {}
+
+bool Landing::is_much() const { return queue_.size() >= kBatch || queued_bytes_ >= kMuch; }
 
 void Landing::add(std::vector<Arrival> arrivals) {
   std::uint64_t bytes = 0;

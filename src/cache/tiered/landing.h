@@ -48,11 +48,7 @@ class Landing {
  private:
   void run();
 
-  bool is_much() const { return queue_.size() >= kBatch || queued_bytes_ >= kMuch; }  // mutex_ is held
-
-  // Of a batch: few enough that the first chunk does not wait long for the last one.
-  static constexpr std::size_t kBatch = 32;
-  static constexpr std::uint64_t kMuch = 256 << 10;  // bytes that are not left to gather
+  bool is_much() const;  // too much to be left to gather; mutex_ is held
 
   const std::function<bool(std::span<Arrival>)> take_;
   const std::uint64_t limit_;
@@ -61,7 +57,7 @@ class Landing {
   std::condition_variable gathered_;  // for one that lets them gather
   std::deque<Arrival> queue_;
   std::uint64_t queued_bytes_ = 0;
-  std::size_t idle_ = 0, resting_ = 0;  // threads that wait
+  std::size_t idle_ = 0, resting_ = 0;  // threads that wait, for either
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };
